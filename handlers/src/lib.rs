@@ -1,0 +1,2 @@
+//! Ready-made handlers for switchboard.
+#![forbid(unsafe_code)]
