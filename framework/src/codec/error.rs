@@ -1,0 +1,157 @@
+//! What is wrong with a frame that came in, or with a message that was to go out.
+
+use std::error::Error;
+use std::fmt;
+
+/// Why the peer's bytes are no frame. Always the peer's doing, never the handler's.
+///
+/// # Examples
+///
+/// ```
+/// use switchboard::codec::{FrameError, Framing, Width};
+///
+/// let one_gib = (1_u32 << 30).to_be_bytes();
+/// let error = Framing::length_prefix(Width::U32Be).decoder().decode(&one_gib).unwrap_err();
+/// assert_eq!(error, FrameError::TooLong { max: 1 << 20, skipping: false });
+/// assert_eq!(error.to_string(), "frame longer than the maximum of 1048576 bytes");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The length, announced or scanned, passed the maximum. Known before the frame is buffered.
+    TooLong {
+        /// The largest frame body allowed.
+        max: usize,
+        /// The line is being discarded and decoding goes on after it
+        /// ([`Framing::skip_overlong`](crate::codec::Framing::skip_overlong)).
+        skipping: bool,
+    },
+    /// A signed length was below zero.
+    NegativeLength {
+        /// The length that was announced.
+        length: i32,
+    },
+    /// The peer sent FIN in the middle of a frame.
+    Unfinished {
+        /// How many bytes of the frame are there, prefix included.
+        have: usize,
+    },
+    /// A datagram was larger than the receive buffer, and its end is lost.
+    Truncated {
+        /// The size of the receive buffer.
+        limit: usize,
+    },
+    /// A fatal error was reported before; nothing more is decoded.
+    Poisoned,
+}
+
+impl FrameError {
+    /// Whether nothing can be decoded any more, since where the next frame begins is unknown.
+    ///
+    /// A skipped line and a truncated datagram are not fatal: the next line or datagram is whole.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchboard::codec::FrameError;
+    ///
+    /// assert!(FrameError::TooLong { max: 80, skipping: false }.is_fatal());
+    /// assert!(!FrameError::TooLong { max: 80, skipping: true }.is_fatal());
+    /// ```
+    #[must_use]
+    pub const fn is_fatal(&self) -> bool {
+        match self {
+            Self::TooLong { skipping, .. } => !*skipping,
+            Self::Truncated { .. } => false,
+            Self::NegativeLength { .. } | Self::Unfinished { .. } | Self::Poisoned => true,
+        }
+    }
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { max, skipping: false } => {
+                write!(f, "frame longer than the maximum of {max} bytes")
+            }
+            Self::TooLong { max, skipping: true } => {
+                write!(f, "line longer than the maximum of {max} bytes, skipped")
+            }
+            Self::NegativeLength { length } => write!(f, "negative frame length {length}"),
+            Self::Unfinished { have } => {
+                write!(f, "stream ended in the middle of a frame, after {have} bytes of it")
+            }
+            Self::Truncated { limit } => {
+                write!(f, "datagram larger than the receive buffer of {limit} bytes")
+            }
+            Self::Poisoned => f.write_str("decoding stopped at an earlier bad frame"),
+        }
+    }
+}
+
+impl Error for FrameError {}
+
+/// Why a message cannot be framed. The handler's doing.
+///
+/// # Examples
+///
+/// ```
+/// use switchboard::codec::{EncodeError, Framing};
+///
+/// let error = Framing::lines().max_frame(3).envelope(4).unwrap_err();
+/// assert_eq!(error, EncodeError::TooLong { len: 4, max: 3 });
+/// assert_eq!(error.to_string(), "message of 4 bytes is longer than the maximum of 3");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The message is larger than the maximum, or than its length prefix can say.
+    TooLong {
+        /// The length of the message.
+        len: usize,
+        /// The largest that can be sent.
+        max: usize,
+    },
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { len, max } => {
+                write!(f, "message of {len} bytes is longer than the maximum of {max}")
+            }
+        }
+    }
+}
+
+impl Error for EncodeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_one_line_in_lower_case_without_a_dot() {
+        let errors = [
+            FrameError::TooLong { max: 80, skipping: false },
+            FrameError::TooLong { max: 80, skipping: true },
+            FrameError::NegativeLength { length: -7 },
+            FrameError::Unfinished { have: 3 },
+            FrameError::Truncated { limit: 65_507 },
+            FrameError::Poisoned,
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(text.starts_with(|c: char| c.is_ascii_lowercase()), "{text}");
+            assert!(!text.ends_with('.') && !text.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_loses_the_frame_boundary_is_fatal() {
+        assert!(FrameError::NegativeLength { length: -1 }.is_fatal());
+        assert!(FrameError::Unfinished { have: 1 }.is_fatal());
+        assert!(FrameError::Poisoned.is_fatal());
+        assert!(!FrameError::Truncated { limit: 1 }.is_fatal());
+    }
+}
