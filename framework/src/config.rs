@@ -1,0 +1,170 @@
+//! Every knob of a server: its default, its bounds, and why that default.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// The settings of a server, as its builder's setters fill them in. `None` for a timeout is "never".
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Open connections at most. `None`: what the descriptor limit leaves after a reserve.
+    pub(crate) max_connections: Option<usize>,
+    /// Datagram sessions at most; the least recently used makes room. 10,000 cost about 5 MiB.
+    pub(crate) max_sessions: usize,
+    /// Finished handshakes that may wait to be accepted. The kernel clips it to `somaxconn`, 4096 on
+    /// most systems; 128, the standard library's, loses clients in a burst.
+    pub(crate) backlog: u32,
+    /// No byte of the peer for so long: `Handler::idle` is asked. Five minutes spare a person typing.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// From a message's first byte to its last. 30 s, as servers of documents allow a request's head.
+    pub(crate) message_timeout: Option<Duration>,
+    /// The peer takes none of the bytes that wait for it. 30 s outlast a lossy network's worst pause.
+    pub(crate) write_timeout: Option<Duration>,
+    /// How long, and how many bytes, unread input is read and thrown away after FIN was sent, so that
+    /// closing does not reset the connection and destroy what was sent last.
+    pub(crate) linger: Duration,
+    /// A drain's patience. 20 s lie below the 30 s that supervisors give a process.
+    pub(crate) drain_timeout: Duration,
+    /// Bytes that may wait for one peer, and what happens beyond.
+    pub(crate) marks: Marks,
+    pub(crate) overflow: Overflow,
+    /// The longest datagram to receive whole: the largest that IPv4 carries.
+    pub(crate) max_datagram: usize,
+    /// The kernel's receive buffer to ask for on datagram sockets: with 416 KiB half of a window of
+    /// 1,024 datagrams was lost, with 4 MiB none.
+    pub(crate) receive_buffer: usize,
+    /// Whether datagrams from ports of services that answer anybody are answered.
+    pub(crate) answer_service_ports: bool,
+    /// Silence after which the kernel probes a connection, the probes' interval and number: a dead peer
+    /// is found in 90 s.
+    pub(crate) keep_alive: (Duration, Duration, u32),
+    /// How long sent data may stay unacknowledged; keep-alive does nothing while some does.
+    pub(crate) user_timeout: Duration,
+}
+
+/// Bytes that wait for one peer. Above `high` its connection is not read; below `low` it is again;
+/// at `cap` the policy acts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Marks {
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    pub(crate) cap: usize,
+}
+
+/// What happens when a [`Remote`](crate::Remote) sends to a peer for whom as many bytes wait as may.
+///
+/// A handler's own replies are not subject to it: they wait for the peer, up to the write timeout.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The connection ends, with [`CloseReason::Overflow`](crate::CloseReason::Overflow).
+    #[default]
+    Disconnect,
+    /// The messages that have waited longest are dropped, and counted.
+    DropOldest,
+    /// The new message is dropped, and counted.
+    DropNewest,
+}
+
+/// Messages that one turn handles at most, before the next connection has its turn.
+pub(crate) const TURN_MESSAGES: usize = 16;
+
+/// Bytes that one turn reads at most; also the size of a worker's read buffer, and how many bytes of
+/// replies are collected before they are written.
+pub(crate) const TURN_BYTES: usize = 64 * 1024;
+
+/// Bytes read and thrown away after FIN was sent, at most.
+pub(crate) const LINGER_BYTES: usize = 64 * 1024;
+
+/// How long a connection that a drain closes stays open for reading, so that a request that crosses
+/// our FIN does not draw a reset. Shorter than [`Config::linger`], so that a drain of idle connections
+/// ends at once.
+pub(crate) const DRAIN_LINGER: Duration = Duration::from_millis(100);
+
+/// What a drain waits beyond its deadline for what it has forced to end.
+pub(crate) const FORCE_GRACE: Duration = Duration::from_millis(300);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_connections: None,
+            max_sessions: 10_000,
+            backlog: 4096,
+            idle_timeout: Some(Duration::from_secs(300)),
+            message_timeout: Some(Duration::from_secs(30)),
+            write_timeout: Some(Duration::from_secs(30)),
+            linger: Duration::from_secs(2),
+            drain_timeout: Duration::from_secs(20),
+            marks: Marks { low: 32 * 1024, high: 64 * 1024, cap: 1024 * 1024 },
+            overflow: Overflow::Disconnect,
+            max_datagram: 65_535,
+            receive_buffer: 4 * 1024 * 1024,
+            answer_service_ports: false,
+            keep_alive: (Duration::from_secs(60), Duration::from_secs(10), 3),
+            user_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses settings that cannot be meant.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let timeouts = [
+            ("idle_timeout", self.idle_timeout),
+            ("message_timeout", self.message_timeout),
+            ("write_timeout", self.write_timeout),
+        ];
+        for (name, value) in timeouts {
+            if value == Some(Duration::ZERO) {
+                return Err(Error::config(format!("{name} is zero; use None for \"never\"")));
+            }
+        }
+        if self.max_connections == Some(0) {
+            return Err(Error::config("max_connections is zero: nobody could be served"));
+        }
+        if self.max_sessions == 0 || self.max_sessions > MOST_SESSIONS {
+            let most = MOST_SESSIONS;
+            return Err(Error::config(format!("max_sessions must be between 1 and {most}")));
+        }
+        if self.max_datagram == 0 || self.max_datagram > 65_535 {
+            return Err(Error::config("max_datagram must be between 1 and 65535 bytes"));
+        }
+        Ok(())
+    }
+
+    /// The connections to allow under a descriptor limit: a quarter of a small limit, 64 of a large
+    /// one, stay free for files, listeners and whatever else the program opens.
+    pub(crate) fn connections_under(&self, descriptors: u64) -> usize {
+        let reserve = 64.min(descriptors / 4);
+        let room = usize::try_from(descriptors - reserve).unwrap_or(usize::MAX).max(1);
+        self.max_connections.unwrap_or(room).min(MOST_CONNECTIONS)
+    }
+}
+
+/// More slots than a process can have descriptors for.
+const MOST_CONNECTIONS: usize = 16 * 1024 * 1024;
+const MOST_SESSIONS: usize = 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_a_quarter_of_a_small_limit_and_64_of_a_large_one() {
+        let config = Config::default();
+        assert_eq!(config.connections_under(64), 48);
+        assert_eq!(config.connections_under(1024), 960);
+        assert_eq!(config.connections_under(20_000), 19_936);
+        let config = Config { max_connections: Some(7), ..Config::default() };
+        assert_eq!(config.connections_under(1024), 7);
+    }
+
+    #[test]
+    fn settings_that_cannot_be_meant_are_refused_by_name() {
+        let zero = Config { idle_timeout: Some(Duration::ZERO), ..Config::default() };
+        assert!(zero.check().unwrap_err().to_string().contains("idle_timeout"));
+        let nobody = Config { max_connections: Some(0), ..Config::default() };
+        assert!(nobody.check().unwrap_err().to_string().contains("max_connections"));
+        Config::default().check().expect("the defaults are fine");
+    }
+}

@@ -1,0 +1,132 @@
+//! A datagram socket, who serves it, and the intake and replies that its workers share.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::datagram::receive::Intake;
+use crate::datagram::reply::ReplyQueue;
+use crate::handler::{DatagramHandler, Factory, Handler};
+use crate::outbox::LineSettings;
+use crate::peer::Address;
+use crate::sys::datagrams::{DatagramOptions, DatagramSocket};
+
+/// Who serves the datagrams of a listener.
+pub(crate) enum DatagramService {
+    /// A handler for each peer.
+    Sessions(Factory<dyn Handler>),
+    /// One handler for all, without sessions.
+    Raw(Arc<dyn DatagramHandler>),
+}
+
+/// A datagram listener of a server.
+pub(crate) struct DatagramListener {
+    pub(crate) address: Address,
+    pub(crate) service: DatagramService,
+    pub(crate) settings: Arc<LineSettings>,
+    pub(crate) core: Arc<Core>,
+    pub(crate) socket: Arc<DatagramSocket>,
+    pub(super) intake: Mutex<Intake>,
+    pub(super) replies: Mutex<ReplyQueue>,
+    /// The socket may hold datagrams.
+    readable: AtomicBool,
+    /// A drain has received all it will.
+    closed: AtomicBool,
+    /// It stands in the ready queue, once.
+    queued: AtomicBool,
+    /// Raw handlers that run now.
+    running: AtomicUsize,
+}
+
+impl DatagramListener {
+    pub(crate) fn bind(
+        addr: SocketAddr,
+        dual_stack: bool,
+        service: DatagramService,
+        settings: Arc<LineSettings>,
+        core: Arc<Core>,
+    ) -> io::Result<Self> {
+        let Config { receive_buffer, max_datagram, max_sessions, .. } = core.config;
+        let socket = DatagramSocket::bind(addr, &DatagramOptions { dual_stack, receive_buffer })?;
+        Ok(Self {
+            address: Address::Udp(socket.local_addr()),
+            service,
+            settings,
+            core,
+            socket: Arc::new(socket),
+            intake: Mutex::new(Intake::new(max_datagram, max_sessions)),
+            replies: Mutex::new(ReplyQueue::new()),
+            readable: AtomicBool::new(true),
+            closed: AtomicBool::new(false),
+            queued: AtomicBool::new(false),
+            running: AtomicUsize::new(0),
+        })
+    }
+
+    /// The poller announces datagrams. Returns whether the caller must queue the listener.
+    pub(crate) fn announce(&self) -> bool {
+        self.readable.store(true, Ordering::SeqCst);
+        self.enqueue()
+    }
+
+    /// Returns whether the caller must put the listener into the ready queue: it is not there yet.
+    pub(crate) fn enqueue(&self) -> bool {
+        !self.queued.swap(true, Ordering::SeqCst)
+    }
+
+    /// It was taken out of the ready queue.
+    pub(crate) fn dequeued(&self) {
+        self.queued.store(false, Ordering::SeqCst);
+    }
+
+    /// Receives no more: what arrives from now on is left to whoever binds the port next.
+    pub(crate) fn close_intake(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.readable.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether a receive is worth its system call. The answer is used up.
+    pub(super) fn take_readable(&self) -> bool {
+        !self.closed.load(Ordering::Relaxed)
+            && self.readable.load(Ordering::Relaxed)
+            && self.readable.swap(false, Ordering::SeqCst)
+    }
+
+    pub(super) fn set_readable(&self) {
+        self.readable.store(true, Ordering::SeqCst);
+    }
+
+    /// Counts a raw handler's call for as long as the value lives.
+    pub(super) fn begin_raw(&self) -> RunningRaw<'_> {
+        self.running.fetch_add(1, Ordering::SeqCst);
+        RunningRaw(self)
+    }
+
+    /// Whether nothing is under way: everything received was handled, and its replies have left.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.running.load(Ordering::SeqCst) == 0
+            && self.closed.load(Ordering::SeqCst)
+            && !self.queued.load(Ordering::SeqCst)
+            && self.intake.lock().is_empty()
+            && self.replies.lock().is_empty()
+    }
+
+    /// How many raw handlers run now.
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+}
+
+/// A raw handler that runs.
+pub(super) struct RunningRaw<'a>(&'a DatagramListener);
+
+impl Drop for RunningRaw<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}

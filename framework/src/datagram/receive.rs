@@ -1,0 +1,224 @@
+//! Receiving: batches, dispatched one datagram at a time, so that nothing is trapped behind a handler.
+//!
+//! Whoever takes a datagram decides under the intake's lock whose it is, and claims its session or puts
+//! it into the session's inbox. Only then, without the lock, does a handler run. So the order of each
+//! peer is kept, and while one worker blocks another goes on with the same batch.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::datagram::guard;
+use crate::datagram::listen::{DatagramListener, DatagramService};
+use crate::datagram::sessions::{Session, Sessions, Waiting};
+use crate::event::{DropReason, Event};
+use crate::outbox::Line;
+use crate::peer::{ConnectionId, Peer};
+use crate::sys::datagrams::{BATCH, Batch, Head};
+use crate::turn::Why;
+
+/// What receiving asks of the schedule, which holds the sessions.
+pub(crate) trait SessionHost {
+    /// Takes a place for a session, claimed by the caller. `make` builds it.
+    fn open(
+        &self,
+        make: &mut dyn FnMut(ConnectionId) -> Session,
+    ) -> Option<(ConnectionId, Box<Session>)>;
+    /// Claims a session that nobody runs and that is not queued.
+    fn claim(&self, id: ConnectionId) -> Option<(Why, Box<Session>)>;
+    /// Puts a claimed session into the ready queue for this reason.
+    fn queue(&self, id: ConnectionId, session: Box<Session>, why: Why);
+    /// Gives a session a reason for a turn.
+    fn notify(&self, id: ConnectionId, why: Why);
+}
+
+/// Datagrams that were received and not dispatched yet.
+pub(crate) struct Intake {
+    batch: Arc<Batch>,
+    next: usize,
+    /// How many to ask the kernel for: one while there is rarely more, since a batch costs more.
+    appetite: usize,
+    room: usize,
+    pub(super) sessions: Sessions,
+}
+
+/// What to do with the datagram that was taken.
+pub(crate) enum Taken {
+    /// There is none: everything received is dispatched.
+    Nothing,
+    /// It has been passed on or dropped; take the next.
+    Settled,
+    /// Run this session's turn with it.
+    Session { id: ConnectionId, session: Box<Session>, why: Why, datagram: Fetched },
+    /// Give it to the raw handler.
+    Raw { peer: Peer, datagram: Fetched },
+}
+
+/// One datagram in its batch, which lives until all of its datagrams are handled.
+pub(crate) struct Fetched {
+    batch: Arc<Batch>,
+    index: usize,
+}
+
+impl Fetched {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.batch.get(self.index).map_or(&[], |(_, bytes)| bytes)
+    }
+
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.batch.get(self.index).is_some_and(|(head, _)| head.truncated)
+    }
+}
+
+impl Intake {
+    pub(super) fn new(room: usize, max_sessions: usize) -> Self {
+        Self {
+            batch: Arc::new(Batch::new(room)),
+            next: 0,
+            appetite: 1,
+            room,
+            sessions: Sessions::new(max_sessions),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.next >= self.batch.len()
+    }
+
+    /// A batch to receive into: the last one, unless a blocked handler still reads from it.
+    fn room_for_batch(&mut self) -> &mut Batch {
+        if Arc::get_mut(&mut self.batch).is_none() {
+            self.batch = Arc::new(Batch::new(self.room));
+        }
+        self.next = 0;
+        // Made or found unshared just now.
+        Arc::get_mut(&mut self.batch).expect("invariant: nobody else holds this batch")
+    }
+}
+
+impl DatagramListener {
+    /// Takes the next datagram, receiving more if none is left, and decides whose it is.
+    pub(crate) fn take(self: &Arc<Self>, host: &dyn SessionHost) -> Taken {
+        let mut intake = self.intake.lock();
+        if intake.is_empty() && !self.receive(&mut intake) {
+            return Taken::Nothing;
+        }
+        let (batch, index) = (intake.batch.clone(), intake.next);
+        intake.next += 1;
+        let datagram = Fetched { batch, index };
+        let Some((&head, bytes)) = datagram.batch.get(index) else { return Taken::Settled };
+        let peer = Peer::udp(head.peer, self.asked(&head));
+        if !self.core.config.answer_service_ports && guard::is_service_port(head.peer.port()) {
+            self.drop_datagram(&peer, DropReason::ServicePort);
+            return Taken::Settled;
+        }
+        match &self.service {
+            DatagramService::Raw(_) => Taken::Raw { peer, datagram },
+            DatagramService::Sessions(_) => {
+                let waiting = || Waiting { bytes: bytes.into(), truncated: head.truncated };
+                match self.dispatch(&mut intake.sessions, host, &peer, waiting) {
+                    Some((id, session, why)) => Taken::Session { id, session, why, datagram },
+                    None => Taken::Settled,
+                }
+            }
+        }
+    }
+
+    fn asked(&self, head: &Head) -> SocketAddr {
+        let local = self.socket.local_addr();
+        head.asked.map_or(local, |ip| SocketAddr::new(ip, local.port()))
+    }
+
+    /// Receives once. Returns whether there is something now.
+    fn receive(&self, intake: &mut Intake) -> bool {
+        loop {
+            // Taken before the call: what arrives after it is announced anew.
+            if !self.take_readable() {
+                return false;
+            }
+            let most = intake.appetite;
+            let batch = intake.room_for_batch();
+            let received = self.socket.receive(batch, most);
+            match received {
+                Ok(received) => {
+                    let count = received.count;
+                    self.core.events.counters.datagrams_received(count, received.kernel_drops);
+                    if count == most {
+                        // There may be more.
+                        self.set_readable();
+                    }
+                    intake.appetite = if count == most || count > 1 { BATCH } else { 1 };
+                    return count > 0;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    intake.appetite = 1;
+                    return false;
+                }
+                // An ICMP error that somebody's datagram drew, or a shortage: it ends nothing. The
+                // error is taken off the socket by having been reported.
+                Err(error) => {
+                    let event = Event::ReceiveFailed { address: &self.address, error: &error };
+                    self.core.events.emit(&event);
+                    if error.kind() != std::io::ErrorKind::OutOfMemory {
+                        self.set_readable();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds or begins the session of a peer. It is claimed for the caller, or else the datagram waits
+    /// in its inbox.
+    fn dispatch(
+        self: &Arc<Self>,
+        sessions: &mut Sessions,
+        host: &dyn SessionHost,
+        peer: &Peer,
+        waiting: impl FnOnce() -> Waiting,
+    ) -> Option<(ConnectionId, Box<Session>, Why)> {
+        let addr = peer.socket_addr()?;
+        if let Some(entry) = sessions.find(addr) {
+            if entry.inbox.is_empty()
+                && let Some((why, session)) = host.claim(entry.id)
+            {
+                return Some((entry.id, session, why));
+            }
+            if entry.inbox.push(waiting()) {
+                host.notify(entry.id, Why::READ);
+            } else {
+                self.drop_datagram(peer, DropReason::InboxFull);
+            }
+            return None;
+        }
+        let Some((id, session)) = self.begin(sessions, host, peer, addr) else {
+            self.drop_datagram(peer, DropReason::NoRoom);
+            return None;
+        };
+        Some((id, session, Why::START))
+    }
+
+    /// Begins a session; the one that was used longest ago makes room.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        sessions: &mut Sessions,
+        host: &dyn SessionHost,
+        peer: &Peer,
+        addr: SocketAddr,
+    ) -> Option<(ConnectionId, Box<Session>)> {
+        let DatagramService::Sessions(factory) = &self.service else { return None };
+        if let Some(evicted) = sessions.make_room() {
+            host.notify(evicted, Why::EVICT);
+        }
+        let now = self.core.clock.now();
+        let mut make = |id| {
+            let line = Line::datagram(id, peer.clone(), self.clone(), self.settings.clone());
+            Session::new(line, self.clone(), factory.clone(), now)
+        };
+        let (id, session) = host.open(&mut make)?;
+        sessions.insert(addr, id);
+        Some((id, session))
+    }
+
+    pub(super) fn drop_datagram(&self, peer: &Peer, reason: DropReason) {
+        self.core.events.emit(&Event::DatagramDropped { peer, reason });
+    }
+}

@@ -1,0 +1,336 @@
+//! One turn of a session, or one call of a raw handler.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::close::CloseReason;
+use crate::codec::FrameError;
+use crate::config::TURN_MESSAGES;
+use crate::core::{Core, Stage};
+use crate::datagram::guard::Print;
+use crate::datagram::listen::{DatagramListener, DatagramService};
+use crate::datagram::receive::{Fetched, SessionHost};
+use crate::datagram::sessions::{Phase, Session, Waiting};
+use crate::event::{DropReason, Event};
+use crate::handler::{
+    Context, Datagram, Handler, Host, Next, Replies, Sink, Step, apply, isolated,
+};
+use crate::outbox::Line;
+use crate::peer::{ConnectionId, Peer};
+use crate::sys::datagrams::SendBatch;
+use crate::timer::Moment;
+use crate::turn::{After, Desk, Why};
+
+/// A turn under way.
+struct Turn<'a> {
+    session: &'a mut Session,
+    listener: &'a DatagramListener,
+    desk: &'a mut Desk,
+    host: &'a dyn Host,
+    id: ConnectionId,
+    /// The print of the datagram that is being answered.
+    heard: Option<Print>,
+}
+
+/// Runs one turn of a session, made for these reasons, with the datagram that was just received if there
+/// is one.
+pub(crate) fn run(
+    (id, session): (ConnectionId, &mut Session),
+    (why, datagram): (Why, Option<&Fetched>),
+    listener: &DatagramListener,
+    desk: &mut Desk,
+    host: &dyn Host,
+) -> After {
+    let began = desk.now;
+    let mut turn = Turn { session, listener, desk, host, id, heard: None };
+    let left_over = turn.go(why, datagram);
+    desk.now = Instant::now();
+    desk.tidy();
+    let took = desk.now.saturating_duration_since(began);
+    listener.core.events.counters.turn(0, 0, 0, took);
+    if session.ended().is_some() {
+        return After::Closed;
+    }
+    if left_over && session.paused_until.is_none() {
+        return After::Again;
+    }
+    let idle = session.quiet_since.after(Core::span(listener.core.config.idle_timeout));
+    let deadline = session.paused_until.unwrap_or(idle);
+    After::Park { read: session.paused_until.is_none(), write: false, deadline }
+}
+
+impl Turn<'_> {
+    /// Returns whether datagrams still wait.
+    fn go(&mut self, why: Why, datagram: Option<&Fetched>) -> bool {
+        if why.has(Why::FORCE) {
+            self.end(CloseReason::Forced);
+            return false;
+        }
+        if why.has(Why::START) {
+            self.start();
+        }
+        if why.has(Why::TIMER) {
+            self.expire();
+        }
+        if let Some(datagram) = datagram {
+            self.take_up(datagram);
+        }
+        let left_over = self.handle_waiting();
+        if why.has(Why::EVICT) {
+            self.end(CloseReason::Evicted);
+        }
+        if self.listener.core.is_draining() && self.is_open() && !self.session.told {
+            self.session.told = true;
+            self.ask(CloseReason::Draining, |h, cx| h.draining(cx));
+        }
+        left_over
+    }
+
+    fn is_open(&self) -> bool {
+        self.session.phase == Phase::Open
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        if self.is_open() {
+            self.session.phase = Phase::Ended(reason);
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.listener.core.clock.now()
+    }
+
+    fn start(&mut self) {
+        match self.session.actor.make(&self.session.line.peer) {
+            Ok(()) => self.set_up(),
+            Err(reason) => self.end(reason),
+        }
+    }
+
+    fn set_up(&mut self) {
+        self.call(CloseReason::Done, |h, cx| h.setup(cx), |session| session.actor.is_set_up());
+    }
+
+    fn expire(&mut self) {
+        let now = self.now();
+        if let Some(until) = self.session.paused_until {
+            if until <= now {
+                self.session.paused_until = None;
+                self.session.quiet_since = now;
+            }
+            return;
+        }
+        let idle = Core::span(self.listener.core.config.idle_timeout);
+        if self.is_open() && self.session.quiet_since.after(idle) <= now {
+            self.session.quiet_since = now;
+            self.ask(CloseReason::IdleTimeout, |h, cx| h.idle(cx));
+        }
+    }
+
+    /// Handles the datagram that was just received, unless the handler wants to hear nothing now.
+    fn take_up(&mut self, datagram: &Fetched) {
+        let (bytes, truncated) = (datagram.bytes(), datagram.is_truncated());
+        let addr = self.session.line.peer.socket_addr();
+        if self.session.paused_until.is_none() || addr.is_none() {
+            return self.handle(bytes, truncated);
+        }
+        let waiting = Waiting { bytes: bytes.into(), truncated };
+        let mut intake = self.listener.intake.lock();
+        let entry = addr.and_then(|addr| intake.sessions.find(addr));
+        if !entry.is_some_and(|entry| entry.inbox.push(waiting)) {
+            drop(intake);
+            self.listener.drop_datagram(&self.session.line.peer, DropReason::InboxFull);
+        }
+    }
+
+    fn handle(&mut self, bytes: &[u8], truncated: bool) {
+        let counters = &self.listener.core.events.counters;
+        if !self.is_open() {
+            return counters.datagram_dropped(DropReason::SessionEnded);
+        }
+        self.session.received += bytes.len() as u64;
+        if truncated {
+            let peer = &self.session.line.peer;
+            self.listener.drop_datagram(peer, DropReason::Truncated);
+            let why = FrameError::Truncated { limit: self.listener.core.config.max_datagram };
+            return self.ask(CloseReason::FrameTooLarge, |h, cx| h.rejected(&why, cx));
+        }
+        counters.datagram_handled();
+        self.heard = Some(Print::of(bytes));
+        self.ask(CloseReason::Done, |h, cx| h.handle(bytes, cx));
+        // From the handler's end on: its own time is not the peer's silence.
+        self.session.quiet_since = self.now();
+    }
+
+    /// Handles what waits in the inbox, up to the budget. Returns whether more does.
+    fn handle_waiting(&mut self) -> bool {
+        let Some(addr) = self.session.line.peer.socket_addr() else { return false };
+        for _ in 0..TURN_MESSAGES {
+            if !self.is_open() || self.session.paused_until.is_some() {
+                return false;
+            }
+            let next = self.listener.intake.lock().sessions.next_for(addr, self.id);
+            let Some(waiting) = next else { return false };
+            self.handle(&waiting.bytes, waiting.truncated);
+        }
+        true
+    }
+
+    fn ask(
+        &mut self,
+        close: CloseReason,
+        callback: impl FnOnce(&mut dyn Handler, &mut Context<'_>) -> io::Result<Next>,
+    ) {
+        self.call(close, callback, |_| ());
+    }
+
+    fn call(
+        &mut self,
+        close: CloseReason,
+        callback: impl FnOnce(&mut dyn Handler, &mut Context<'_>) -> io::Result<Next>,
+        succeeded: impl FnOnce(&mut Session),
+    ) {
+        let Desk { draft, replies, .. } = &mut *self.desk;
+        let line = self.session.line.clone();
+        let Some(handler) = self.session.actor.handler() else { return };
+        let heard = self.heard.take();
+        let listener = self.listener;
+        let mut sink = SessionSink { line: &line, listener, replies, heard, sent: 0 };
+        let mut cx = Context::new(&line, &mut sink, self.host, draft);
+        let returned = isolated(|| {
+            let next = callback(handler, &mut cx)?;
+            cx.finish_draft();
+            Ok(next)
+        });
+        if matches!(returned, Ok(Next::Abort)) {
+            sink.replies.clear();
+        }
+        sink.commit();
+        self.session.sent += sink.sent;
+        if returned.is_ok() {
+            succeeded(self.session);
+        }
+        self.step(apply(returned, close));
+    }
+
+    /// Does what a callback's answer means over datagrams.
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Go => {}
+            Step::Close(reason) | Step::Abort(reason) => self.end(reason),
+            Step::HalfClose => self.end(CloseReason::Done),
+            Step::Pause(span) => self.session.paused_until = Some(self.now().after(span)),
+            Step::Switch(next) => {
+                self.session.actor.switch(next);
+                self.set_up();
+            }
+            Step::StopServer => {
+                self.host.stop_server();
+                self.end(CloseReason::Done);
+            }
+        }
+    }
+}
+
+/// Where the replies of a session's handler go: each is one datagram.
+struct SessionSink<'a> {
+    line: &'a Arc<Line>,
+    listener: &'a DatagramListener,
+    replies: &'a mut SendBatch,
+    heard: Option<Print>,
+    sent: u64,
+}
+
+impl SessionSink<'_> {
+    fn commit(&mut self) {
+        let peer = self.line.peer.socket_addr();
+        let heard = peer.zip(self.heard.take());
+        self.sent += self.replies.bytes() as u64;
+        self.listener.commit(self.replies, heard);
+    }
+}
+
+impl Sink for SessionSink<'_> {
+    fn send(&mut self, message: &[u8]) {
+        if let Some(peer) = self.line.peer.socket_addr() {
+            let from = Some(self.line.peer.local().ip()).filter(|ip| !ip.is_unspecified());
+            self.replies.push(message, peer, from);
+        }
+    }
+
+    fn send_raw(&mut self, bytes: &[u8]) {
+        self.send(bytes);
+    }
+
+    fn send_shared(&mut self, message: &Arc<[u8]>) {
+        self.send(message);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.commit();
+        self.listener.flush_replies();
+        Ok(())
+    }
+
+    fn peer_gone(&self) -> bool {
+        false
+    }
+}
+
+/// Gives one datagram to the raw handler of a listener.
+pub(crate) fn run_raw(
+    listener: &DatagramListener,
+    peer: &Peer,
+    datagram: &Fetched,
+    desk: &mut Desk,
+) {
+    let DatagramService::Raw(handler) = &listener.service else { return };
+    let _running = listener.begin_raw();
+    let (bytes, truncated) = (datagram.bytes(), datagram.is_truncated());
+    let whole = Datagram::new(bytes, peer, truncated);
+    let mut replies = Replies::new(peer, &mut desk.replies);
+    let handled = isolated(|| handler.handle(&whole, &mut replies));
+    let events = &listener.core.events;
+    match handled {
+        Ok(()) if truncated => listener.drop_datagram(peer, DropReason::Truncated),
+        Ok(()) => events.counters.datagram_handled(),
+        Err(reason) => {
+            desk.replies.clear();
+            events.emit(&Event::DatagramFailed { peer, reason: &reason });
+        }
+    }
+    let heard = peer.socket_addr().map(|addr| (addr, Print::of(bytes)));
+    listener.commit(&mut desk.replies, heard);
+    desk.now = Instant::now();
+}
+
+impl DatagramListener {
+    /// Takes an ended session out of the table. What still waited for it begins a new one.
+    pub(crate) fn end_session(
+        self: &Arc<Self>,
+        id: ConnectionId,
+        peer: &Peer,
+        host: &dyn SessionHost,
+    ) {
+        let Some(addr) = peer.socket_addr() else { return };
+        let mut intake = self.intake.lock();
+        let mut left = intake.sessions.remove(addr, id);
+        if left.is_empty() {
+            return;
+        }
+        let over = self.core.stage() >= Stage::Forcing;
+        let begun = if over { None } else { self.begin(&mut intake.sessions, host, peer, addr) };
+        match (begun, intake.sessions.find(addr)) {
+            (Some((next, session)), Some(entry)) => {
+                entry.inbox = left;
+                host.queue(next, session, Why::START.and(Why::READ));
+            }
+            _ => {
+                while left.pop().is_some() {
+                    self.drop_datagram(peer, DropReason::NoRoom);
+                }
+            }
+        }
+    }
+}

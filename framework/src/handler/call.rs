@@ -1,0 +1,54 @@
+//! Calling user code: isolated from its panics, and the one function that applies what it returned.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crate::close::CloseReason;
+use crate::handler::{Handler, Next};
+
+/// Runs user code. A panic and an error both become the reason to end its connection, and no other.
+pub(crate) fn isolated<T>(user: impl FnOnce() -> io::Result<T>) -> Result<T, CloseReason> {
+    match catch_unwind(AssertUnwindSafe(user)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(CloseReason::HandlerErr(error.to_string())),
+        Err(payload) => {
+            // The payload is the user's as well, and so is its destructor.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            Err(CloseReason::HandlerPanic)
+        }
+    }
+}
+
+/// What a turn does after a callback, on any transport.
+pub(crate) enum Step {
+    /// Go on with what there is.
+    Go,
+    /// Flush, then close, for this reason.
+    Close(CloseReason),
+    /// End without flushing, for this reason.
+    Abort(CloseReason),
+    /// Flush, then finish writing.
+    HalfClose,
+    /// Handle nothing for so long.
+    Pause(Duration),
+    /// Put this handler in the place of the one that returned it.
+    Switch(Box<dyn Handler>),
+    /// Flush, close, and drain the server.
+    StopServer,
+}
+
+/// What follows from what a callback returned. `close` is the reason for which a plain `Close` ends the
+/// connection: it depends on what was asked (`idle` closes for another reason than `handle`).
+pub(crate) fn apply(returned: Result<Next, CloseReason>, close: CloseReason) -> Step {
+    match returned {
+        Ok(Next::Continue) => Step::Go,
+        Ok(Next::Close) => Step::Close(close),
+        Ok(Next::Abort) => Step::Abort(CloseReason::Aborted),
+        Ok(Next::HalfClose) => Step::HalfClose,
+        Ok(Next::Pause(span)) => Step::Pause(span),
+        Ok(Next::Switch(handler)) => Step::Switch(handler),
+        Ok(Next::StopServer) => Step::StopServer,
+        Err(reason) => Step::Close(reason),
+    }
+}

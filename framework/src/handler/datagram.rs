@@ -1,0 +1,106 @@
+//! The contract for raw datagrams: no state for a peer, several at a time.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use crate::peer::Peer;
+use crate::sys::datagrams::SendBatch;
+
+/// Serves datagrams one by one, without a session for each peer.
+///
+/// One value serves everybody, by several workers at a time; its state is what it locks itself.
+///
+/// # Not guaranteed
+/// Order: while a call blocks, the next datagram, also one of the same peer, is handled by another
+/// worker. A [`Handler`](crate::Handler) over UDP keeps the order of each peer.
+///
+/// ```
+/// use std::io;
+/// use switchboard::{Datagram, DatagramHandler, Replies, Server};
+///
+/// /// Says how long each datagram was.
+/// struct Lengths;
+///
+/// impl DatagramHandler for Lengths {
+///     fn handle(&self, datagram: &Datagram<'_>, replies: &mut Replies<'_>) -> io::Result<()> {
+///         replies.send(datagram.bytes().len().to_string());
+///         Ok(())
+///     }
+/// }
+///
+/// let server = Server::datagrams(Lengths).udp("127.0.0.1:0");
+/// # let _ = server;
+/// ```
+pub trait DatagramHandler: Send + Sync + 'static {
+    /// One datagram; it may be empty. May block.
+    ///
+    /// # Errors
+    /// An error drops what was collected in `replies`, and is counted and logged; the server goes on.
+    fn handle(&self, datagram: &Datagram<'_>, replies: &mut Replies<'_>) -> io::Result<()>;
+}
+
+/// One datagram and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    bytes: &'a [u8],
+    peer: &'a Peer,
+    truncated: bool,
+}
+
+impl<'a> Datagram<'a> {
+    pub(crate) fn new(bytes: &'a [u8], peer: &'a Peer, truncated: bool) -> Self {
+        Self { bytes, peer, truncated }
+    }
+
+    /// Its bytes; there may be none.
+    #[must_use]
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Who sent it, and to which of our addresses.
+    #[must_use]
+    pub const fn peer(&self) -> &'a Peer {
+        self.peer
+    }
+
+    /// Whether it was longer than `max_datagram`: then its end is missing.
+    #[must_use]
+    pub const fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+}
+
+/// Collects the answers to one datagram. They leave when the handler has returned, together with those
+/// to other peers.
+pub struct Replies<'a> {
+    peer: &'a Peer,
+    collected: &'a mut SendBatch,
+}
+
+impl<'a> Replies<'a> {
+    pub(crate) fn new(peer: &'a Peer, collected: &'a mut SendBatch) -> Self {
+        Self { peer, collected }
+    }
+
+    /// Answers the sender with one datagram, from the address that it asked. An empty one is sent as
+    /// well.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        if let Some(sender) = self.peer.socket_addr() {
+            self.send_to(sender, bytes);
+        }
+    }
+
+    /// Sends one datagram to anybody.
+    pub fn send_to(&mut self, peer: SocketAddr, bytes: impl AsRef<[u8]>) {
+        let from = Some(self.peer.local().ip()).filter(|ip| !ip.is_unspecified());
+        self.collected.push(bytes.as_ref(), peer, from);
+    }
+}
+
+impl fmt::Debug for Replies<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replies").field("collected", &self.collected.len()).finish()
+    }
+}

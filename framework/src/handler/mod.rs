@@ -1,0 +1,271 @@
+//! The contract: all that a user of the framework implements, and reads.
+
+mod actor;
+mod call;
+mod context;
+mod datagram;
+mod stream;
+
+pub use context::Context;
+pub use datagram::{Datagram, DatagramHandler, Replies};
+pub use stream::{Stream, StreamHandler};
+
+pub(crate) use actor::{Actor, Factory};
+pub(crate) use call::{Step, apply, isolated};
+pub(crate) use context::{Blocking, Host, Sink};
+pub(crate) use stream::Duplex;
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::close::CloseReason;
+use crate::codec::FrameError;
+
+/// Serves one peer: a connection, or whoever sends datagrams from one address.
+///
+/// The factory given to [`Server::new`](crate::Server::new) makes one value for each peer; its fields are
+/// the session's state. The code is plain and may block: another worker goes on with the other peers.
+///
+/// # The life of a connection
+/// 1. It is accepted and admitted: it holds one of `max_connections` until it has ended.
+/// 2. The factory makes the handler, and [`setup`](Handler::setup) runs, once. The server may speak first
+///    here.
+/// 3. Between messages the connection is parked: it costs a slot and no thread.
+/// 4. When a message is complete, [`handle`](Handler::handle) gets it, on any worker, never on two at a
+///    time. Replies are collected and leave together when the turn ends.
+/// 5. What may happen instead: nothing arrives for the idle timeout ([`idle`](Handler::idle)); bytes that
+///    are no message ([`rejected`](Handler::rejected)); the peer has finished sending
+///    ([`half_closed`](Handler::half_closed)); the server is drained ([`draining`](Handler::draining)).
+/// 6. Each callback returns a [`Next`], which says how it goes on. An `Err` or a panic ends this
+///    connection and no other.
+/// 7. At the end everything sent is flushed, within the write timeout, and the socket is closed so that
+///    the peer can read all of it.
+/// 8. [`finish`](Handler::finish) is told the one reason, exactly once, if `setup` returned `Ok`.
+///
+/// Over datagrams a *session* takes the place of the connection: it begins with the first datagram of an
+/// address and ends when the handler says so, after the idle timeout, when it makes room for another one,
+/// or with the server. Every datagram is a message, also an empty one.
+///
+/// # Examples
+/// ```
+/// use std::io;
+/// use switchboard::{Context, Handler, Next, Server};
+///
+/// /// Counts what its peer has sent.
+/// struct Counter {
+///     messages: u64,
+/// }
+///
+/// impl Handler for Counter {
+///     fn handle(&mut self, _message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
+///         self.messages += 1;
+///         cx.send(self.messages.to_string());
+///         Ok(Next::Continue)
+///     }
+/// }
+///
+/// let server = Server::new(|_peer| Counter { messages: 0 }).tcp("127.0.0.1:0").udp("127.0.0.1:0");
+/// # let _ = server;
+/// ```
+///
+/// # Not guaranteed
+/// Which thread runs a callback: it may be another one each time. Values that do not leave their thread
+/// belong into the callback, not into the handler.
+pub trait Handler: Send + 'static {
+    /// The peer is there; nothing of it has been read. What is sent here arrives first.
+    ///
+    /// # Errors
+    /// An error ends the connection; [`finish`](Handler::finish) is not called then.
+    fn setup(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        let _ = cx;
+        Ok(Next::Continue)
+    }
+
+    /// One message: a frame on a stream, a datagram otherwise. May block.
+    ///
+    /// `message` is borrowed from the worker's buffer: copy what must outlive the call.
+    ///
+    /// # Errors
+    /// An error ends the connection.
+    fn handle(&mut self, message: &[u8], cx: &mut Context<'_>) -> io::Result<Next>;
+
+    /// No byte of the peer has arrived for the idle timeout. `Continue` waits as long again.
+    ///
+    /// # Errors
+    /// An error ends the connection.
+    fn idle(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        let _ = cx;
+        Ok(Next::Close)
+    }
+
+    /// Bytes arrived that are no message, or a datagram that did not fit the buffer.
+    ///
+    /// The connection ends after this, whatever is returned, unless `why` says that the stream goes on:
+    /// an over-long line under `skip_overlong`, or a truncated datagram.
+    ///
+    /// # Errors
+    /// An error ends the connection.
+    fn rejected(&mut self, why: &FrameError, cx: &mut Context<'_>) -> io::Result<Next> {
+        let _ = (why, cx);
+        Ok(Next::Close)
+    }
+
+    /// The peer has finished sending, but may still receive. `Continue` keeps the connection open for
+    /// what a [`Remote`](crate::Remote) sends. Never called over datagrams.
+    ///
+    /// # Errors
+    /// An error ends the connection.
+    fn half_closed(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        let _ = cx;
+        Ok(Next::Close)
+    }
+
+    /// The server is drained; the socket is still open. `Continue` goes on until the drain's deadline.
+    ///
+    /// # Errors
+    /// An error ends the connection.
+    fn draining(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        let _ = cx;
+        Ok(Next::Close)
+    }
+
+    /// The connection has ended, for this reason. Nothing can be sent any more.
+    fn finish(&mut self, reason: &CloseReason) {
+        let _ = reason;
+    }
+}
+
+/// How it goes on after a callback.
+///
+/// | | on a stream | over datagrams |
+/// |---|---|---|
+/// | `Continue` | wait for the next message | the same |
+/// | `Close` | flush, then close | send, then end the session; the next datagram begins a new one |
+/// | `Abort` | reset at once; unsent replies are lost | end the session; collected replies are not sent |
+/// | `HalfClose` | flush, then finish writing; reading goes on | as `Close` |
+/// | `Pause` | read nothing for so long; sending goes on | datagrams wait, as many as may |
+/// | `Switch` | another handler takes over, with the bytes not read yet | the same |
+/// | `StopServer` | flush, close, and drain the server | the same |
+#[non_exhaustive]
+pub enum Next {
+    /// Park this connection; call again when there is more.
+    Continue,
+    /// Flush everything that was sent, then close.
+    Close,
+    /// Reset the connection.
+    Abort,
+    /// Flush, then finish writing; the peer may still send.
+    HalfClose,
+    /// Read nothing for so long.
+    Pause(Duration),
+    /// Let another handler take over: the old one's `finish` gets [`CloseReason::Switched`], the new
+    /// one's `setup` runs, and the bytes not handled yet are its first. The framing stays.
+    Switch(Box<dyn Handler>),
+    /// Close this connection, and drain the server.
+    StopServer,
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Continue => f.write_str("Continue"),
+            Self::Close => f.write_str("Close"),
+            Self::Abort => f.write_str("Abort"),
+            Self::HalfClose => f.write_str("HalfClose"),
+            Self::Pause(span) => f.debug_tuple("Pause").field(span).finish(),
+            Self::Switch(_) => f.write_str("Switch(..)"),
+            Self::StopServer => f.write_str("StopServer"),
+        }
+    }
+}
+
+/// A handler chosen at run time is a handler.
+///
+/// ```
+/// use switchboard::{Handler, Next, Server, handler_fn};
+///
+/// let server = Server::new(|peer| -> Box<dyn Handler> {
+///     if peer.is_datagram() {
+///         Box::new(handler_fn(|_message, _cx| Ok(Next::Close)))
+///     } else {
+///         Box::new(handler_fn(|message, cx| {
+///             cx.send(message);
+///             Ok(Next::Continue)
+///         }))
+///     }
+/// });
+/// # let _ = server;
+/// ```
+impl Handler for Box<dyn Handler> {
+    fn setup(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        (**self).setup(cx)
+    }
+
+    fn handle(&mut self, message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
+        (**self).handle(message, cx)
+    }
+
+    fn idle(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        (**self).idle(cx)
+    }
+
+    fn rejected(&mut self, why: &FrameError, cx: &mut Context<'_>) -> io::Result<Next> {
+        (**self).rejected(why, cx)
+    }
+
+    fn half_closed(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        (**self).half_closed(cx)
+    }
+
+    fn draining(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        (**self).draining(cx)
+    }
+
+    fn finish(&mut self, reason: &CloseReason) {
+        (**self).finish(reason);
+    }
+}
+
+/// Makes a closure a handler: it gets each message.
+///
+/// (A function, because a bare closure's argument types would have to be written out.)
+///
+/// ```
+/// use switchboard::{Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| {
+///     let mut count = 0;
+///     handler_fn(move |message, cx| {
+///         count += 1;
+///         cx.send(format!("{count}: {} bytes", message.len()));
+///         Ok(Next::Continue)
+///     })
+/// });
+/// # let _ = server;
+/// ```
+pub fn handler_fn<F>(handle: F) -> HandlerFn<F>
+where
+    F: FnMut(&[u8], &mut Context<'_>) -> io::Result<Next> + Send + 'static,
+{
+    HandlerFn(handle)
+}
+
+/// A closure as a handler; see [`handler_fn`].
+#[derive(Clone, Copy)]
+pub struct HandlerFn<F>(F);
+
+impl<F> Handler for HandlerFn<F>
+where
+    F: FnMut(&[u8], &mut Context<'_>) -> io::Result<Next> + Send + 'static,
+{
+    fn handle(&mut self, message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
+        (self.0)(message, cx)
+    }
+}
+
+impl<F> fmt::Debug for HandlerFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HandlerFn(..)")
+    }
+}

@@ -1,0 +1,136 @@
+//! A handle to one peer that any thread may keep: it sends, never blocks, and is harmless afterwards.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::codec::EncodeError;
+use crate::outbox::{Chunk, Line};
+use crate::peer::{ConnectionId, Peer};
+
+/// A handle to one peer, to send to it from anywhere: another handler, a timer, any thread.
+///
+/// It is made by [`Context::remote`](crate::Context::remote), is cheap to clone, never blocks, and may be
+/// kept after its peer is gone: then it only says [`SendError::Closed`].
+///
+/// A message is written at once if nothing is pending for the peer and its handler does not run; else it
+/// is queued, behind what waits already, and leaves with it. How much may wait, and what happens beyond,
+/// is set by `Server::outbox_limit` and [`Overflow`](crate::Overflow).
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use switchboard::{Next, Remote, Server, handler_fn};
+///
+/// // Everybody hears what anybody says.
+/// let everybody: Arc<Mutex<Vec<Remote>>> = Arc::default();
+/// let server = Server::new(move |_peer| {
+///     let everybody = everybody.clone();
+///     let mut joined = false;
+///     handler_fn(move |message, cx| {
+///         let mut members = everybody.lock().unwrap();
+///         if !std::mem::replace(&mut joined, true) {
+///             members.push(cx.remote());
+///         }
+///         members.retain(|member| member.send(message).is_ok());
+///         Ok(Next::Continue)
+///     })
+/// });
+/// # let _ = server;
+/// ```
+#[derive(Clone)]
+pub struct Remote {
+    line: Arc<Line>,
+}
+
+/// Why a message was not taken. Nothing of it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The peer is gone, or its connection is being closed.
+    Closed,
+    /// As much waits for the peer as may: the policy dropped this message, or ends the connection.
+    Full,
+    /// The framing cannot carry it.
+    Unencodable(EncodeError),
+    /// It is longer than a datagram can be, or the system refused to send it: its error number.
+    Refused(i32),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the peer is gone"),
+            Self::Full => f.write_str("as much waits for the peer as may"),
+            Self::Unencodable(why) => fmt::Display::fmt(why, f),
+            Self::Refused(errno) => {
+                write!(f, "not sent: {}", std::io::Error::from_raw_os_error(*errno))
+            }
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+impl From<EncodeError> for SendError {
+    fn from(why: EncodeError) -> Self {
+        Self::Unencodable(why)
+    }
+}
+
+impl Remote {
+    pub(crate) fn new(line: Arc<Line>) -> Self {
+        Self { line }
+    }
+
+    /// Sends one message, framed as its connection is; over datagrams, as one datagram.
+    ///
+    /// Ok means taken, not arrived: the peer may vanish before it reads.
+    ///
+    /// # Errors
+    /// [`SendError`] says why it was not taken.
+    pub fn send(&self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
+        let message = message.as_ref();
+        let mut framed = Vec::with_capacity(message.len() + 8);
+        if self.line.peer.is_datagram() {
+            framed.extend_from_slice(message);
+        } else {
+            self.line.settings.framing.encode(message, &mut framed)?;
+        }
+        self.line.send_from_elsewhere(Chunk::Framed(framed))
+    }
+
+    /// Sends a message that many peers share, without copying it for each.
+    ///
+    /// # Errors
+    /// As [`Remote::send`].
+    pub fn send_shared(&self, message: &Arc<[u8]>) -> Result<(), SendError> {
+        if self.line.peer.is_datagram() {
+            return self.send(message);
+        }
+        let envelope = self.line.settings.framing.envelope(message.len())?;
+        self.line.send_from_elsewhere(Chunk::Shared { envelope, body: message.clone() })
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> &Peer {
+        &self.line.peer
+    }
+
+    /// The number of the connection or session.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.line.id
+    }
+
+    /// Whether messages are still taken. It may change right after the answer.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.line.is_open()
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("id", &self.id()).field("peer", self.peer()).finish()
+    }
+}

@@ -1,0 +1,178 @@
+//! An accepted connection: what is remembered of it between two turns.
+
+use std::sync::Arc;
+
+use crate::close::CloseReason;
+use crate::codec::Decoder;
+use crate::core::Core;
+use crate::event::Traffic;
+use crate::handler::{Actor, Factory, Handler, StreamHandler};
+use crate::outbox::Line;
+use crate::stream::admit::Permit;
+use crate::sys::socket::Socket;
+use crate::timer::Moment;
+
+/// The two kinds of handlers that a stream may have.
+pub(crate) enum Service {
+    /// Gets the messages that the framing cuts out.
+    Messages(Actor<dyn Handler>),
+    /// Reads and writes as it likes.
+    Bytes(Actor<dyn StreamHandler>),
+}
+
+/// What makes the handlers of a listener.
+#[derive(Clone)]
+pub(crate) enum ServiceFactory {
+    Messages(Factory<dyn Handler>),
+    Bytes(Factory<dyn StreamHandler>),
+}
+
+impl ServiceFactory {
+    fn promise(&self) -> Service {
+        match self {
+            Self::Messages(factory) => Service::Messages(Actor::Promised(factory.clone())),
+            Self::Bytes(factory) => Service::Bytes(Actor::Promised(factory.clone())),
+        }
+    }
+}
+
+/// How far a connection is on its way to the end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Messages are read and handled.
+    Open,
+    /// What was sent leaves; then it closes, for this reason. Nothing is handled any more.
+    Flushing(CloseReason),
+    /// FIN was sent. Input is read and thrown away, so that it draws no reset, until the peer's FIN,
+    /// this instant, or so many bytes.
+    Lingering { reason: CloseReason, until: Moment, bytes_left: usize },
+    /// It is over; the socket only has to be closed.
+    Ended(CloseReason),
+}
+
+/// The direction from the peer to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Nothing is there: the poller says when that changes.
+    Quiet,
+    /// Something is there, or may be.
+    Ready,
+    /// Something is there, and then the end: read until it.
+    ReadyToEnd,
+    /// The peer has sent FIN; the handler has not heard of it yet.
+    Ending,
+    /// The peer has sent FIN, and the handler knows.
+    Ended,
+}
+
+/// The direction from us to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Open,
+    /// FIN follows what was sent.
+    Finishing,
+    /// FIN was sent.
+    Finished,
+}
+
+/// The instants from which the deadlines count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) opened: Moment,
+    /// No byte of the peer since.
+    pub(crate) quiet_since: Moment,
+    /// A message has begun to arrive and is not whole.
+    pub(crate) partial_since: Option<Moment>,
+    /// The peer takes nothing of what waits for it.
+    pub(crate) stalled_since: Option<Moment>,
+    /// The handler wants to hear nothing.
+    pub(crate) paused_until: Option<Moment>,
+}
+
+/// A connection between two turns. A slot's cell holds it; a turn has it to itself.
+pub(crate) struct Connection {
+    pub(crate) line: Arc<Line>,
+    pub(crate) socket: Arc<Socket>,
+    pub(crate) service: Service,
+    pub(crate) decoder: Decoder,
+    /// Bytes that are not handled yet: a part of a message, or what a turn's budget left over.
+    pub(crate) unread: Vec<u8>,
+    /// `unread` may hold whole messages.
+    pub(crate) left_over: bool,
+    /// An over-long line is being thrown away, and its end has not come yet.
+    pub(crate) skipping: bool,
+    pub(crate) phase: Phase,
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    pub(crate) times: Times,
+    /// The handler knows of the drain.
+    pub(crate) told: bool,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    /// The place among `max_connections`; given back when the connection is dropped.
+    _permit: Permit,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        line: Arc<Line>,
+        socket: Arc<Socket>,
+        factory: &ServiceFactory,
+        permit: Permit,
+        now: Moment,
+    ) -> Self {
+        let times = Times {
+            opened: now,
+            quiet_since: now,
+            partial_since: None,
+            stalled_since: None,
+            paused_until: None,
+        };
+        Self {
+            decoder: line.settings.framing.decoder(),
+            line,
+            socket,
+            service: factory.promise(),
+            unread: Vec::new(),
+            left_over: false,
+            skipping: false,
+            phase: Phase::Open,
+            // A client that speaks first has often done so by the time it is accepted.
+            input: Input::Ready,
+            output: Output::Open,
+            times,
+            told: false,
+            received: 0,
+            sent: 0,
+            _permit: permit,
+        }
+    }
+
+    /// The next instant at which something is due. Pure.
+    pub(crate) fn deadline(&self, core: &Core) -> Moment {
+        let config = &core.config;
+        let times = &self.times;
+        let after = |since: Option<Moment>, timeout| {
+            since.map_or(Moment::NEVER, |since| since.after(Core::span(timeout)))
+        };
+        let write = after(times.stalled_since, config.write_timeout);
+        match &self.phase {
+            Phase::Open => {
+                let idle = after(Some(times.quiet_since), config.idle_timeout);
+                let message = after(times.partial_since, config.message_timeout);
+                let paused = times.paused_until.unwrap_or(Moment::NEVER);
+                // Whoever is paused cannot be late.
+                let reading = if times.paused_until.is_some() { paused } else { idle.min(message) };
+                reading.min(write)
+            }
+            Phase::Flushing(_) => write,
+            Phase::Lingering { until, .. } => *until,
+            Phase::Ended(_) => Moment::NEVER,
+        }
+    }
+
+    pub(crate) fn traffic(&self, now: Moment) -> Traffic {
+        let lasted = now.since(self.times.opened);
+        Traffic { received: self.received, sent: self.sent, lasted }
+    }
+}

@@ -1,0 +1,24 @@
+//! The path of a connection: listen, accept, admit, then turns, then close.
+//!
+//! ```text
+//! listen ─▶ accept ─▶ admit ─▶ (queued) ─▶ turn ⇄ parked ─▶ close
+//! ```
+//! Each stage is a file, in this order. `connection` is what travels along it, `conversation` the
+//! blocking form of a turn for raw bytes.
+
+pub(crate) mod listen;
+
+pub(crate) mod accept;
+
+pub(crate) mod admit;
+
+mod connection;
+
+mod turn;
+
+mod conversation;
+
+mod close;
+
+pub(crate) use connection::{Connection, Service, ServiceFactory};
+pub(crate) use turn::run;

@@ -1,0 +1,558 @@
+//! One turn of a connection: read, decode, handle every message, and one gathered write.
+//!
+//! The same code runs under every concurrency; only who waits for the next turn differs.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::close::CloseReason;
+use crate::codec::{Decoded, FrameError};
+use crate::config::{TURN_BYTES, TURN_MESSAGES};
+use crate::core::{Core, Stage};
+use crate::handler::{Blocking, Context, Handler, Host, Next, Sink, Step, apply, isolated};
+use crate::outbox::{Chunk, Line};
+use crate::stream::connection::{Connection, Input, Output, Phase, Service};
+use crate::sys::poll::{Interest, Waited, is_gone, wait_one};
+use crate::timer::Moment;
+use crate::turn::{After, Desk, Why};
+
+/// A turn under way.
+pub(crate) struct Turn<'a> {
+    pub(super) conn: &'a mut Connection,
+    pub(super) desk: &'a mut Desk,
+    pub(super) core: &'a Core,
+    pub(super) host: &'a dyn Host,
+    messages: usize,
+    pub(super) received: usize,
+    pub(super) sent: usize,
+}
+
+/// Runs one turn, made for these reasons, and says what follows.
+pub(crate) fn run(
+    conn: &mut Connection,
+    why: Why,
+    desk: &mut Desk,
+    core: &Core,
+    host: &dyn Host,
+) -> After {
+    let began = desk.now;
+    let mut turn = Turn { conn, desk, core, host, messages: 0, received: 0, sent: 0 };
+    turn.go(why);
+    let Turn { messages, received, sent, .. } = turn;
+    desk.now = Instant::now();
+    desk.tidy();
+    conn.received += received as u64;
+    conn.sent += sent as u64;
+    let now = core.clock.moment(desk.now);
+    if received > 0 {
+        // From the end of the turn on: the handler's own time is not the peer's silence.
+        conn.times.quiet_since = now;
+    }
+    let took = desk.now.saturating_duration_since(began);
+    core.events.counters.turn(messages as u64, received, sent, took);
+    settle(conn, core)
+}
+
+/// What follows a turn. Pure.
+fn settle(conn: &Connection, core: &Core) -> After {
+    let marks = &conn.line.settings.marks;
+    let paused = conn.times.paused_until.is_some();
+    let read = match conn.phase {
+        Phase::Ended(_) => return After::Closed,
+        Phase::Open => !paused && conn.line.waiting() <= marks.high,
+        Phase::Flushing(_) => false,
+        Phase::Lingering { .. } => true,
+    };
+    let waits_for_nothing =
+        conn.left_over || matches!(conn.input, Input::Ready | Input::ReadyToEnd | Input::Ending);
+    if read && waits_for_nothing {
+        return After::Again;
+    }
+    After::Park { read, write: conn.line.waiting() > 0, deadline: conn.deadline(core) }
+}
+
+impl Turn<'_> {
+    fn go(&mut self, why: Why) {
+        if why.has(Why::FORCE) {
+            return self.end(CloseReason::Forced);
+        }
+        if why.has(Why::OVERFLOW) {
+            return self.end(CloseReason::Overflow);
+        }
+        self.heed(why);
+        if why.has(Why::START) {
+            self.start();
+        }
+        if why.has(Why::TIMER) {
+            self.expire();
+        }
+        if self.conn.times.stalled_since.is_some() {
+            self.flush();
+        }
+        self.receive();
+        if self.core.is_draining() {
+            self.tell_of_the_drain();
+        }
+        self.flush();
+        self.close_if_flushed();
+    }
+
+    /// Takes note of what the poller announced.
+    fn heed(&mut self, why: Why) {
+        match self.conn.input {
+            Input::Quiet | Input::Ready if why.has(Why::HANGUP) => {
+                self.conn.input = Input::ReadyToEnd;
+            }
+            Input::Quiet if why.has(Why::READ) => self.conn.input = Input::Ready,
+            // The peer had finished sending; now it is gone altogether.
+            Input::Ended if why.has(Why::HANGUP) && is_gone(&*self.conn.socket) => {
+                self.end(CloseReason::PeerReset);
+            }
+            _ => {}
+        }
+    }
+
+    fn now(&self) -> Moment {
+        self.core.clock.moment(self.desk.now)
+    }
+
+    fn is_open(&self) -> bool {
+        self.conn.phase == Phase::Open
+    }
+
+    /// Over, without flushing.
+    pub(super) fn end(&mut self, reason: CloseReason) {
+        self.conn.phase = Phase::Ended(reason);
+    }
+
+    /// Asks the factory for the handler, and sets it up.
+    fn start(&mut self) {
+        let peer = &self.conn.line.peer;
+        let made = match &mut self.conn.service {
+            Service::Messages(actor) => actor.make(peer),
+            Service::Bytes(actor) => actor.make(peer),
+        };
+        match made {
+            Ok(()) => self.set_up(),
+            Err(reason) => self.step(Step::Close(reason)),
+        }
+    }
+
+    fn set_up(&mut self) {
+        if let Service::Bytes(_) = self.conn.service {
+            return self.set_up_conversation();
+        }
+        self.call(CloseReason::Done, |handler, cx| handler.setup(cx), |actor| actor.is_set_up());
+    }
+
+    /// A deadline has passed, or seems to have: which one?
+    fn expire(&mut self) {
+        let now = self.core.clock.now();
+        let config = &self.core.config;
+        let times = self.conn.times;
+        let due = |since: Option<Moment>, timeout| {
+            since.is_some_and(|since| since.after(Core::span(timeout)) <= now)
+        };
+        if due(times.stalled_since, config.write_timeout) {
+            return self.step(Step::Abort(CloseReason::SlowWrite));
+        }
+        match &self.conn.phase {
+            Phase::Open if times.paused_until.is_some_and(|until| until <= now) => {
+                self.conn.times.paused_until = None;
+                // The peer was not heard: its silence begins now.
+                self.conn.times.quiet_since = now;
+            }
+            Phase::Open if times.paused_until.is_some() => {}
+            Phase::Open if due(times.partial_since, config.message_timeout) => {
+                self.step(Step::Close(CloseReason::SlowRead));
+            }
+            Phase::Open if due(Some(times.quiet_since), config.idle_timeout) => {
+                self.conn.times.quiet_since = now;
+                self.idle();
+            }
+            Phase::Lingering { reason, until, .. } if *until <= now => {
+                let reason = reason.clone();
+                self.end(reason);
+            }
+            _ => {}
+        }
+    }
+
+    fn idle(&mut self) {
+        match self.conn.service {
+            Service::Messages(_) => self.ask(CloseReason::IdleTimeout, |h, cx| h.idle(cx)),
+            Service::Bytes(_) => self.step(Step::Close(CloseReason::IdleTimeout)),
+        }
+    }
+
+    fn tell_of_the_drain(&mut self) {
+        if !self.is_open() || std::mem::replace(&mut self.conn.told, true) {
+            return;
+        }
+        match self.conn.service {
+            Service::Messages(_) => self.ask(CloseReason::Draining, |h, cx| h.draining(cx)),
+            Service::Bytes(_) => self.step(Step::Close(CloseReason::Draining)),
+        }
+    }
+
+    /// Whether this turn goes on handling.
+    fn may_handle(&self) -> bool {
+        self.is_open()
+            && self.conn.times.paused_until.is_none()
+            && self.messages < TURN_MESSAGES
+            && self.conn.line.waiting() <= self.conn.line.settings.marks.high
+    }
+
+    /// Reads and handles what is there, up to the budget.
+    fn receive(&mut self) {
+        if let Phase::Lingering { .. } = self.conn.phase {
+            return self.throw_away();
+        }
+        if let Service::Bytes(_) = self.conn.service {
+            return self.converse();
+        }
+        if self.conn.left_over && self.may_handle() {
+            self.handle_unread();
+        }
+        let mut buffer = std::mem::take(&mut self.desk.read);
+        while self.may_handle() && self.received < TURN_BYTES && !self.conn.left_over {
+            if !matches!(self.conn.input, Input::Ready | Input::ReadyToEnd) {
+                break;
+            }
+            let received = self.conn.socket.receive(&mut buffer);
+            self.arrived(received, &buffer);
+        }
+        self.desk.read = buffer;
+        if self.conn.input == Input::Ending && self.may_handle() && !self.conn.left_over {
+            self.conn.input = Input::Ended;
+            self.ask(CloseReason::PeerEof, |h, cx| h.half_closed(cx));
+        }
+    }
+
+    fn arrived(&mut self, received: io::Result<usize>, buffer: &[u8]) {
+        match received {
+            Ok(0) => {
+                self.conn.input = Input::Ending;
+                self.handle_unread();
+            }
+            Ok(bytes) => {
+                self.received += bytes;
+                // A short read has emptied the socket, unless its end is announced behind it.
+                if bytes < buffer.len() && self.conn.input == Input::Ready {
+                    self.conn.input = Input::Quiet;
+                }
+                self.handle_arrived(&buffer[..bytes]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.conn.input = Input::Quiet;
+            }
+            Err(error) => self.end(broken(&error)),
+        }
+    }
+
+    /// Handles new bytes: straight from the read buffer if nothing is older.
+    fn handle_arrived(&mut self, bytes: &[u8]) {
+        if !self.conn.unread.is_empty() {
+            self.conn.unread.extend_from_slice(bytes);
+            return self.handle_unread();
+        }
+        let used = self.handle_frames(bytes);
+        self.conn.unread.extend_from_slice(&bytes[used..]);
+        self.note_partial();
+    }
+
+    fn handle_unread(&mut self) {
+        let mut unread = std::mem::take(&mut self.conn.unread);
+        let used = self.handle_frames(&unread);
+        if used < unread.len() {
+            unread.drain(..used);
+            // (Else it is dropped: a connection that waits owns no buffer.)
+            self.conn.unread = unread;
+        }
+        self.note_partial();
+    }
+
+    /// Handles the whole messages in `bytes` and returns how many bytes they were.
+    fn handle_frames(&mut self, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        self.conn.left_over = false;
+        loop {
+            let at_end = self.conn.input == Input::Ending;
+            if !self.may_handle() {
+                // What the budget, a pause or a slow peer leaves over comes first next time.
+                self.conn.left_over = self.is_open() && used < bytes.len();
+                return used;
+            }
+            let rest = &bytes[used..];
+            let decoder = &mut self.conn.decoder;
+            match if at_end { decoder.decode_end(rest) } else { decoder.decode(rest) } {
+                Ok(Decoded::Frame { body, consumed }) => {
+                    used += consumed;
+                    self.messages += 1;
+                    self.conn.times.partial_since = None;
+                    self.ask(CloseReason::Done, |h, cx| h.handle(&rest[body], cx));
+                }
+                Ok(Decoded::Skipped { consumed }) => {
+                    used += consumed;
+                    self.conn.skipping = !rest[..consumed].ends_with(b"\n");
+                }
+                Ok(Decoded::Incomplete) => return used,
+                Err(why) => self.reject(&why),
+            }
+        }
+    }
+
+    fn reject(&mut self, why: &FrameError) {
+        let reason = match why {
+            FrameError::TooLong { .. } => CloseReason::FrameTooLarge,
+            _ => CloseReason::BadFrame,
+        };
+        self.ask(reason.clone(), |h, cx| h.rejected(why, cx));
+        if why.is_fatal() && self.is_open() {
+            self.step(Step::Close(reason));
+        }
+    }
+
+    fn note_partial(&mut self) {
+        let begun = !self.conn.unread.is_empty() || self.conn.skipping;
+        let partial = begun && !self.conn.left_over;
+        let since = self.conn.times.partial_since;
+        self.conn.times.partial_since = partial.then(|| since.unwrap_or_else(|| self.now()));
+    }
+
+    /// Calls back, and does what was returned. `close` is the reason behind a plain `Close`.
+    fn ask(
+        &mut self,
+        close: CloseReason,
+        callback: impl FnOnce(&mut dyn Handler, &mut Context<'_>) -> io::Result<Next>,
+    ) {
+        self.call(close, callback, |_| ());
+    }
+
+    fn call(
+        &mut self,
+        close: CloseReason,
+        callback: impl FnOnce(&mut dyn Handler, &mut Context<'_>) -> io::Result<Next>,
+        succeeded: impl FnOnce(&mut crate::handler::Actor<dyn Handler>),
+    ) {
+        let Self { conn, desk, core, host, .. } = self;
+        let Service::Messages(actor) = &mut conn.service else { return };
+        let Some(handler) = actor.handler() else { return };
+        let Desk { out, draft, .. } = &mut **desk;
+        let finished = conn.output != Output::Open;
+        let mut sink = StreamSink {
+            line: &conn.line,
+            socket: &conn.socket,
+            core,
+            host: *host,
+            out,
+            finished,
+            sent: 0,
+            failure: None,
+        };
+        let mut cx = Context::new(&conn.line, &mut sink, *host, draft);
+        let returned = isolated(|| {
+            let next = callback(handler, &mut cx)?;
+            cx.finish_draft();
+            Ok(next)
+        });
+        let StreamSink { sent, failure, .. } = sink;
+        if returned.is_ok() {
+            succeeded(actor);
+        }
+        self.sent += sent;
+        // What went wrong with the socket explains what the handler made of it.
+        self.step(failure.unwrap_or_else(|| apply(returned, close)));
+    }
+
+    /// Does what a callback's answer means on a stream.
+    pub(super) fn step(&mut self, step: Step) {
+        match step {
+            Step::Go => {}
+            Step::Close(reason) => self.conn.phase = Phase::Flushing(reason),
+            Step::Abort(reason) => {
+                // Without it the kernel would go on trying to deliver what nobody takes.
+                let _ = self.conn.socket.reset_on_close();
+                self.desk.out.clear();
+                self.end(reason);
+            }
+            Step::HalfClose => self.conn.output = Output::Finishing,
+            Step::Pause(span) => {
+                self.conn.times.paused_until = Some(self.core.clock.now().after(span));
+            }
+            Step::Switch(next) => {
+                if let Service::Messages(actor) = &mut self.conn.service {
+                    actor.switch(next);
+                    self.set_up();
+                } else {
+                    let text = "a StreamHandler cannot switch: its bytes have no framing";
+                    self.step(Step::Close(CloseReason::HandlerErr(text.to_owned())));
+                }
+            }
+            Step::StopServer => {
+                self.host.stop_server();
+                self.conn.phase = Phase::Flushing(CloseReason::Done);
+            }
+        }
+    }
+
+    /// Writes what is collected and queued, as much as the peer takes.
+    pub(super) fn flush(&mut self) {
+        if matches!(self.conn.phase, Phase::Lingering { .. } | Phase::Ended(_)) {
+            return self.desk.out.clear();
+        }
+        if self.desk.out.is_empty() && self.conn.line.waiting() == 0 {
+            return;
+        }
+        match self.conn.line.flush(&mut self.desk.out) {
+            Ok(flushed) => {
+                self.sent += flushed.sent;
+                let progress = flushed.sent > 0 || self.conn.times.stalled_since.is_none();
+                if !flushed.pending {
+                    self.conn.times.stalled_since = None;
+                } else if progress {
+                    self.conn.times.stalled_since = Some(self.core.clock.now());
+                }
+            }
+            Err(error) => self.end(broken(&error)),
+        }
+    }
+}
+
+/// What a socket's error says of the peer.
+pub(super) fn broken(error: &io::Error) -> CloseReason {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
+    match (error.kind(), error.raw_os_error()) {
+        (ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut, _) => CloseReason::PeerReset,
+        (_, Some(errno)) => CloseReason::Io(errno),
+        (_, None) => CloseReason::PeerReset,
+    }
+}
+
+/// Where the replies of a stream's handler go: into the desk's buffer, and from there to the socket.
+pub(super) struct StreamSink<'a> {
+    pub(super) line: &'a Arc<Line>,
+    pub(super) socket: &'a crate::sys::socket::Socket,
+    pub(super) core: &'a Core,
+    pub(super) host: &'a dyn Host,
+    pub(super) out: &'a mut Vec<u8>,
+    /// We have finished writing: nothing can be sent any more.
+    pub(super) finished: bool,
+    pub(super) sent: usize,
+    pub(super) failure: Option<Step>,
+}
+
+impl StreamSink<'_> {
+    /// Takes a reply's bytes, behind what others have queued before it.
+    fn collect(&mut self, bytes: &[u8]) {
+        if self.finished && self.failure.is_none() {
+            let text = "a message was sent after HalfClose".to_owned();
+            self.failure = Some(Step::Close(CloseReason::HandlerErr(text)));
+        }
+        if self.failure.is_some() {
+            return;
+        }
+        if self.line.waiting() == 0 {
+            self.out.extend_from_slice(bytes);
+        } else {
+            self.line.append(Chunk::Framed(bytes.to_vec()));
+        }
+        self.relieve();
+    }
+
+    /// Writes early when much is collected, and waits for a peer for whom too much is.
+    pub(super) fn relieve(&mut self) {
+        let marks = &self.line.settings.marks;
+        if self.out.len() < TURN_BYTES && self.line.waiting() <= marks.cap {
+            return;
+        }
+        if self.flush_some().is_ok() && self.line.waiting() > marks.cap {
+            let _ = self.wait_until_at_most(marks.high);
+        }
+    }
+
+    /// Writes what the peer takes now.
+    pub(super) fn flush_some(&mut self) -> io::Result<usize> {
+        match self.line.flush(self.out) {
+            Ok(flushed) => {
+                self.sent += flushed.sent;
+                Ok(flushed.sent)
+            }
+            Err(error) => {
+                self.failure = Some(Step::Abort(broken(&error)));
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until at most so many bytes wait for the peer; it has to take some within every write
+    /// timeout.
+    pub(super) fn wait_until_at_most(&mut self, bytes: usize) -> io::Result<()> {
+        let _blocking = Blocking::begin(self.host);
+        let timeout = self.core.config.write_timeout;
+        let mut deadline = self.core.clock.now().after(Core::span(timeout));
+        while self.line.waiting() > bytes {
+            let now = self.core.clock.now();
+            let left = (deadline != Moment::NEVER).then(|| deadline.since(now));
+            let signal = self.core.signal(false);
+            let why = match wait_one(self.socket, Interest::Write, Some(signal), left)? {
+                Waited::Socket if self.flush_some()? > 0 => {
+                    deadline = self.core.clock.now().after(Core::span(timeout));
+                    continue;
+                }
+                Waited::Socket if deadline > self.core.clock.now() => continue,
+                Waited::Woken if self.core.stage() >= Stage::Forcing => CloseReason::Forced,
+                Waited::Woken => continue,
+                Waited::Socket | Waited::Timeout => CloseReason::SlowWrite,
+            };
+            self.failure = Some(Step::Abort(why));
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
+    }
+}
+
+impl Sink for StreamSink<'_> {
+    fn send(&mut self, message: &[u8]) {
+        if self.line.waiting() == 0 && !self.finished && self.failure.is_none() {
+            // The common case: framed straight into the buffer that will be written.
+            match self.line.settings.framing.encode(message, self.out) {
+                Ok(()) => self.relieve(),
+                Err(why) => self.refuse(&why),
+            }
+            return;
+        }
+        let mut framed = Vec::with_capacity(message.len() + 8);
+        match self.line.settings.framing.encode(message, &mut framed) {
+            Ok(()) => self.collect(&framed),
+            Err(why) => self.refuse(&why),
+        }
+    }
+
+    fn send_raw(&mut self, bytes: &[u8]) {
+        self.collect(bytes);
+    }
+
+    fn send_shared(&mut self, message: &Arc<[u8]>) {
+        self.send(message);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.failure.is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.flush_some().map(|_| ())
+    }
+
+    fn peer_gone(&self) -> bool {
+        is_gone(self.socket)
+    }
+}
+
+impl StreamSink<'_> {
+    fn refuse(&mut self, why: &crate::codec::EncodeError) {
+        let text = why.to_string();
+        self.failure.get_or_insert(Step::Close(CloseReason::HandlerErr(text)));
+    }
+}
