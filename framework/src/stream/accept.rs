@@ -34,26 +34,33 @@ pub(crate) enum AfterError {
 ///
 /// accept(2) tells Linux servers to treat pending network errors of the new socket like "try again".
 pub(crate) fn after_accept_error(errno: Option<i32>) -> AfterError {
-    use rustix::io::Errno;
-    let Some(errno) = errno else { return AfterError::Rest };
-    match Errno::from_raw_os_error(errno) {
-        // EWOULDBLOCK is the same number here.
-        Errno::AGAIN => AfterError::Empty,
-        Errno::INTR
-        | Errno::CONNABORTED
-        | Errno::PROTO
-        | Errno::NOPROTOOPT
-        | Errno::HOSTDOWN
-        | Errno::NONET
-        | Errno::HOSTUNREACH
-        | Errno::OPNOTSUPP
-        | Errno::NETDOWN
-        | Errno::NETUNREACH
-        | Errno::TIMEDOUT
-        | Errno::PERM => AfterError::Retry,
-        Errno::BADF | Errno::NOTSOCK | Errno::INVAL => AfterError::Stop,
+    use rustix::io::Errno as E;
+    /// Somebody connected and failed, or a filter of the system's said no: the next one may be fine.
+    const ONE_CONNECTIONS: [E; 12] = [
+        E::INTR,
+        E::CONNABORTED,
+        E::PROTO,
+        E::NOPROTOOPT,
+        E::HOSTDOWN,
+        E::NONET,
+        E::HOSTUNREACH,
+        E::OPNOTSUPP,
+        E::NETDOWN,
+        E::NETUNREACH,
+        E::TIMEDOUT,
+        E::PERM,
+    ];
+    const BROKEN: [E; 3] = [E::BADF, E::NOTSOCK, E::INVAL];
+    let among = |errors: &[E]| errors.iter().any(|error| Some(error.raw_os_error()) == errno);
+    if among(&[E::AGAIN]) {
+        AfterError::Empty
+    } else if among(&ONE_CONNECTIONS) {
+        AfterError::Retry
+    } else if among(&BROKEN) {
+        AfterError::Stop
+    } else {
         // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever nobody thought of.
-        _ => AfterError::Rest,
+        AfterError::Rest
     }
 }
 
