@@ -28,6 +28,10 @@ mod stream;
 
 mod datagram;
 
+mod schedule;
+
+mod server;
+
 pub use close::CloseReason;
 pub use codec::{FrameError, Framing};
 pub use config::Overflow;
@@ -39,3 +43,5 @@ pub use handler::{
 };
 pub use outbox::{Remote, SendError};
 pub use peer::{Address, ConnectionId, Peer};
+pub use schedule::{Concurrency, DrainReport};
+pub use server::{BoundServer, Listen, Outcome, Server, ServerHandle, TcpServer, UdpServer};

@@ -109,7 +109,9 @@ pub struct ConnectionId(pub(crate) u64);
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The low half is the place, the high half counts who had it before.
-        write!(f, "{}.{}", self.0 & 0xffff_ffff, self.0 >> 32)
+        // The low half is the place (connections and sessions have places of their own), the high half
+        // counts who had it before.
+        let kind = if self.0 & 1 << 31 == 0 { 'c' } else { 's' };
+        write!(f, "{kind}{}.{}", self.0 & 0x7fff_ffff, self.0 >> 32)
     }
 }

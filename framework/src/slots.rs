@@ -204,6 +204,11 @@ impl<T> Slots<T> {
         drop(line);
     }
 
+    /// Whether somebody is parked with an interest in reading.
+    pub(crate) fn wants_read(&self, id: ConnectionId) -> bool {
+        self.slot(id).is_some_and(|slot| slot.word.load(Ordering::Acquire) & WANT_READ != 0)
+    }
+
     pub(crate) fn is_running(&self, id: ConnectionId) -> bool {
         let word = self.slot(id).map_or(0, |slot| slot.word.load(Ordering::Acquire));
         generation(word) == generation(id.0) && word & RUNNING != 0

@@ -30,7 +30,9 @@ pub(crate) struct DatagramListener {
     pub(crate) service: DatagramService,
     pub(crate) settings: Arc<LineSettings>,
     pub(crate) core: Arc<Core>,
-    pub(crate) socket: Arc<DatagramSocket>,
+    local: SocketAddr,
+    /// Gone once the server has stopped, although a stuck handler may keep the rest alive.
+    socket: Mutex<Option<Arc<DatagramSocket>>>,
     pub(super) intake: Mutex<Intake>,
     pub(super) replies: Mutex<ReplyQueue>,
     /// The socket may hold datagrams.
@@ -58,7 +60,8 @@ impl DatagramListener {
             service,
             settings,
             core,
-            socket: Arc::new(socket),
+            local: socket.local_addr(),
+            socket: Mutex::new(Some(Arc::new(socket))),
             intake: Mutex::new(Intake::new(max_datagram, max_sessions)),
             replies: Mutex::new(ReplyQueue::new()),
             readable: AtomicBool::new(true),
@@ -66,6 +69,19 @@ impl DatagramListener {
             queued: AtomicBool::new(false),
             running: AtomicUsize::new(0),
         })
+    }
+
+    pub(crate) fn socket(&self) -> Option<Arc<DatagramSocket>> {
+        self.socket.lock().clone()
+    }
+
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Closes the socket: the port is free.
+    pub(crate) fn close(&self) {
+        *self.socket.lock() = None;
     }
 
     /// The poller announces datagrams. Returns whether the caller must queue the listener.

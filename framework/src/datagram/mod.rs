@@ -19,6 +19,6 @@ mod reply;
 mod guard;
 
 pub(crate) use listen::{DatagramListener, DatagramService};
-pub(crate) use receive::{SessionHost, Taken};
+pub(crate) use receive::{Fetched, SessionHost, Taken};
 pub(crate) use sessions::Session;
 pub(crate) use turn::{run, run_raw};

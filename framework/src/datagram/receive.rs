@@ -124,7 +124,7 @@ impl DatagramListener {
     }
 
     fn asked(&self, head: &Head) -> SocketAddr {
-        let local = self.socket.local_addr();
+        let local = self.local();
         head.asked.map_or(local, |ip| SocketAddr::new(ip, local.port()))
     }
 
@@ -137,7 +137,8 @@ impl DatagramListener {
             }
             let most = intake.appetite;
             let batch = intake.room_for_batch();
-            let received = self.socket.receive(batch, most);
+            let Some(socket) = self.socket() else { return false };
+            let received = socket.receive(batch, most);
             match received {
                 Ok(received) => {
                     let count = received.count;

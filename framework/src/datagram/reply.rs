@@ -94,15 +94,19 @@ impl DatagramListener {
         }
         collected.clear();
         if queue.waiting.len() >= BATCH && !queue.blocked {
-            queue.flush(&self.socket, &self.core);
+            self.flush(&mut queue);
         }
+    }
+
+    fn flush(&self, queue: &mut ReplyQueue) -> Option<io::Error> {
+        queue.flush(&*self.socket()?, &self.core)
     }
 
     /// Sends what waits.
     pub(crate) fn flush_replies(&self) {
         let mut queue = self.replies.lock();
         if !queue.waiting.is_empty() && !queue.blocked {
-            queue.flush(&self.socket, &self.core);
+            self.flush(&mut queue);
         }
     }
 
@@ -110,7 +114,7 @@ impl DatagramListener {
     pub(crate) fn unblocked(&self) {
         let mut queue = self.replies.lock();
         if std::mem::take(&mut queue.blocked) {
-            queue.flush(&self.socket, &self.core);
+            self.flush(&mut queue);
         }
     }
 }
@@ -124,7 +128,7 @@ impl DatagramOutlet for DatagramListener {
         if queue.blocked {
             return Ok(());
         }
-        let refused = queue.flush(&self.socket, &self.core);
+        let refused = self.flush(&mut queue);
         match refused.filter(|_| behind == 0).and_then(|error| error.raw_os_error()) {
             Some(errno) => Err(SendError::Refused(errno)),
             None => Ok(()),

@@ -121,11 +121,13 @@ impl fmt::Display for Line<'_> {
             Event::Full { max_connections } => {
                 write!(f, "{max_connections} connections are open: the next ones wait")
             }
-            Event::Opened { id, peer } => write!(f, "{peer} #{id} is here"),
+            Event::Opened { id, peer } => write!(f, "{peer} {id} is here"),
             Event::Closed { id, peer, reason, traffic } => write!(
                 f,
-                "{peer} #{id} left: {reason} ({} bytes in, {} out, {:.1?})",
-                traffic.received, traffic.sent, traffic.lasted
+                "{peer} {id} left: {reason} ({} bytes in, {} out, {} ms)",
+                traffic.received,
+                traffic.sent,
+                traffic.lasted.as_millis()
             ),
             Event::DatagramDropped { peer, reason } => {
                 write!(f, "{peer}: datagram dropped: {}", reason.name())
@@ -149,7 +151,7 @@ impl fmt::Display for Line<'_> {
                 write!(f, "draining {open} connections within {within:?}")
             }
             Event::Stuck { id, peer } => {
-                write!(f, "{peer} #{id} is stuck: its handler has not returned")
+                write!(f, "{peer} {id} is stuck: its handler has not returned")
             }
             Event::Drained { completed, told, forced, stuck, took } => write!(
                 f,

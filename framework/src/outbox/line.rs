@@ -104,6 +104,14 @@ impl Line {
         Arc::new(Self { id, peer, settings, sealed, waiting, outlet: Mutex::new(outlet) })
     }
 
+    /// The socket of a stream that has not ended.
+    pub(crate) fn socket(&self) -> Option<Arc<Socket>> {
+        match &*self.outlet.lock() {
+            Outlet::Stream { socket, .. } => Some(socket.clone()),
+            Outlet::Datagram { .. } | Outlet::Closed => None,
+        }
+    }
+
     /// What waits to be written, in bytes.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)

@@ -176,3 +176,32 @@ impl Connection {
         Traffic { received: self.received, sent: self.sent, lasted }
     }
 }
+
+impl Connection {
+    /// Why it has ended.
+    pub(crate) fn ended(&self) -> CloseReason {
+        match &self.phase {
+            Phase::Ended(reason) | Phase::Flushing(reason) | Phase::Lingering { reason, .. } => {
+                reason.clone()
+            }
+            Phase::Open => CloseReason::Done,
+        }
+    }
+
+    /// Ends it before its first turn: the system refused something that it needs.
+    pub(crate) fn break_off(&mut self, errno: i32) {
+        self.phase = Phase::Ended(CloseReason::Io(errno));
+    }
+
+    /// Closes the socket; then tells the handler the reason, however long it takes. The permit is given
+    /// back when both is done.
+    pub(crate) fn close(self, reason: &CloseReason) {
+        let Self { line, socket, service, _permit, .. } = self;
+        line.close();
+        drop(socket);
+        match service {
+            Service::Messages(mut actor) => actor.finish(reason),
+            Service::Bytes(mut actor) => actor.finish(reason),
+        }
+    }
+}

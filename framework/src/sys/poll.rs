@@ -174,6 +174,17 @@ pub(crate) fn wait_one(
     }
 }
 
+/// Waits for a wake-up alone.
+pub(crate) fn wait_wake(wake: &Wake, timeout: Option<Duration>) -> io::Result<Waited> {
+    let mut fds = [PollFd::new(wake, PollFlags::IN)];
+    let timeout = timeout.map(timespec);
+    match rustix::event::poll(&mut fds, timeout.as_ref()) {
+        Ok(0) => Ok(Waited::Timeout),
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(Waited::Woken),
+        Err(other) => Err(other.into()),
+    }
+}
+
 /// Whether the peer is gone for good: it reset the connection, or both directions are closed.
 pub(crate) fn is_gone(socket: impl AsFd) -> bool {
     let mut fds = [PollFd::new(&socket, PollFlags::empty())];

@@ -1,0 +1,350 @@
+//! The end of a server: nobody new, everybody told, everything flushed, and a report.
+//!
+//! 1. New connections are stopped without resetting those that are queued; these are still served.
+//! 2. Everybody is told. What is closed half-closes first.
+//! 3. When the last one has left, the queue is looked at once more, and the sockets are closed.
+//! 4. At the deadline what is left is ended. Handlers that do not return even then are named.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::close::CloseReason;
+use crate::config::FORCE_GRACE;
+use crate::core::Stage;
+use crate::event::Event;
+use crate::peer::{ConnectionId, Peer};
+use crate::schedule::engine::{DRAIN_KEY, Engine};
+use crate::slots::SESSION_TAG;
+use crate::timer::{Alarm, Moment};
+use crate::turn::Why;
+
+/// What became of everybody who was there when a drain began, or came during it. The four numbers are
+/// disjoint and add up. Sessions of datagrams count like connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DrainReport {
+    /// Ended by themselves: their handler or their peer closed.
+    pub completed: usize,
+    /// Closed because they were told of the drain.
+    pub told: usize,
+    /// Ended at the deadline.
+    pub forced: usize,
+    /// Not ended: their handler had not returned when the report was made.
+    pub stuck: usize,
+    /// Who they are, as far as they are known.
+    pub stuck_peers: Vec<Peer>,
+    /// From the drain's beginning to its end.
+    pub took: Duration,
+}
+
+impl DrainReport {
+    /// Whether everybody left in time: nothing was forced and nothing is stuck.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.forced == 0 && self.stuck == 0
+    }
+}
+
+/// One line: `drained completed=3 told=1 forced=0 stuck=0 took=12ms`.
+impl fmt::Display for DrainReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { completed, told, forced, stuck, took, .. } = self;
+        let took = took.as_millis();
+        write!(
+            f,
+            "drained completed={completed} told={told} forced={forced} stuck={stuck} took={took}ms"
+        )
+    }
+}
+
+/// A drain, from before it is asked for until its report.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    asked: Mutex<Option<Asked>>,
+    /// The steps that follow the asking have been taken.
+    begun: AtomicBool,
+    pub(super) alarm: Alarm,
+    completed: AtomicUsize,
+    told: AtomicUsize,
+    forced: AtomicUsize,
+    /// Somebody serves, or is about to.
+    serving: AtomicBool,
+    report: Mutex<Option<DrainReport>>,
+    reported: Condvar,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    at: Instant,
+    deadline: Moment,
+}
+
+thread_local! {
+    /// This thread runs turns: it cannot wait for the end of its own server.
+    static IN_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the thread that runs turns for as long as the value lives.
+pub(super) struct InTurn(bool);
+
+impl InTurn {
+    pub(super) fn begin() -> Self {
+        Self(IN_TURN.replace(true))
+    }
+}
+
+impl Drop for InTurn {
+    fn drop(&mut self) {
+        IN_TURN.set(self.0);
+    }
+}
+
+impl Drain {
+    pub(super) fn new() -> Self {
+        Self {
+            asked: Mutex::new(None),
+            begun: AtomicBool::new(false),
+            alarm: Alarm::new(),
+            completed: AtomicUsize::new(0),
+            told: AtomicUsize::new(0),
+            forced: AtomicUsize::new(0),
+            serving: AtomicBool::new(false),
+            report: Mutex::new(None),
+            reported: Condvar::new(),
+        }
+    }
+
+    /// Somebody has left during the drain, for this reason.
+    pub(super) fn count(&self, reason: &CloseReason) {
+        let counter = match reason {
+            CloseReason::Draining => &self.told,
+            CloseReason::Forced => &self.forced,
+            _ => &self.completed,
+        };
+        counter.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn so_far(&self) -> DrainReport {
+        let took = self.asked.lock().map_or(Duration::ZERO, |asked| asked.at.elapsed());
+        DrainReport {
+            completed: self.completed.load(Ordering::SeqCst),
+            told: self.told.load(Ordering::SeqCst),
+            forced: self.forced.load(Ordering::SeqCst),
+            stuck: 0,
+            stuck_peers: Vec::new(),
+            took,
+        }
+    }
+}
+
+impl Engine {
+    /// Begins a drain, or brings the deadline of one forward. Returns at once; may be called from
+    /// anywhere, at any time, any number of times.
+    pub(crate) fn begin_drain(&self, within: Duration) {
+        let deadline = self.core.clock.now().after(within);
+        {
+            let mut asked = self.drain.asked.lock();
+            let at = asked.map_or_else(Instant::now, |asked| asked.at);
+            let deadline = asked.map_or(deadline, |asked| asked.deadline.min(deadline));
+            *asked = Some(Asked { at, deadline });
+        }
+        if self.core.advance(Stage::Draining) {
+            self.core.events.emit(&Event::Draining { within, open: self.open() });
+        }
+        self.timers.arm(DRAIN_KEY, &self.drain.alarm, deadline);
+        self.wake_poller();
+    }
+
+    /// Connections and sessions that are held now, and raw handlers that run.
+    fn open(&self) -> usize {
+        let raw: usize = self.sources.datagrams.iter().map(|listener| listener.running()).sum();
+        let sessions = self.core.events.counters.sessions_open.load(Ordering::SeqCst);
+        self.gate.open() + sessions + raw
+    }
+
+    /// Whoever polls takes the next step of a drain, if there is one.
+    pub(super) fn go_on_draining(&self) {
+        if !self.core.is_draining() || self.core.stage() == Stage::Stopped {
+            return;
+        }
+        if !self.drain.begun.swap(true, Ordering::SeqCst) {
+            self.stop_arrivals();
+            self.tell_everybody(Why::DRAIN);
+        }
+        if self.crew.all_blocked() && !self.ready.is_empty() {
+            let called = self.crew.call_reserve();
+            self.start(&called);
+        }
+        if self.is_empty() {
+            self.end();
+        }
+    }
+
+    fn stop_arrivals(&self) {
+        for listener in &self.sources.streams {
+            if let Some(socket) = listener.socket() {
+                // Without the filter newcomers are merely accepted for longer.
+                let _ = socket.refuse_new();
+            }
+        }
+        for (token, listener) in (0..).zip(&self.sources.datagrams) {
+            // Everything that has arrived is taken once more; then the intake is closed.
+            if listener.announce() {
+                self.enqueue(token);
+            }
+        }
+    }
+
+    fn tell_everybody(&self, why: Why) {
+        let connections = self.connections.occupants();
+        for id in connections.chain(self.sessions.occupants()) {
+            self.notify(id, why);
+        }
+    }
+
+    /// Whether everybody has left, also those who were still queued in the kernel.
+    fn is_empty(&self) -> bool {
+        if self.open() > 0 || !self.sources.datagrams.iter().all(|listener| listener.is_at_rest()) {
+            return false;
+        }
+        (0..self.sources.streams.len()).for_each(|index| self.accept(index));
+        self.open() == 0 && self.ready.is_empty() && self.gate.stop_if_empty()
+    }
+
+    /// The drain's deadline has passed: everything that is left ends. And when that has not helped,
+    /// those who are stuck are left behind.
+    pub(super) fn drain_deadline(&self) {
+        let now = self.core.clock.now();
+        let due = self.drain.asked.lock().is_some_and(|asked| asked.deadline <= now);
+        if !due {
+            return;
+        }
+        if self.core.advance(Stage::Forcing) {
+            self.drain.begun.store(true, Ordering::SeqCst);
+            self.sources.datagrams.iter().for_each(|listener| listener.close_intake());
+            self.tell_everybody(Why::FORCE);
+            self.timers.arm(DRAIN_KEY, &self.drain.alarm, now.after(FORCE_GRACE));
+        } else {
+            self.end();
+        }
+    }
+
+    /// It is over: closes the listeners, sends the workers home.
+    fn end(&self) {
+        self.gate.stop();
+        if self.core.advance(Stage::Stopped) {
+            self.sources.streams.iter().for_each(|listener| listener.close());
+            self.crew.dismiss();
+            self.wake_poller();
+        }
+    }
+
+    /// Makes the report, once the workers are home, and hands it to everybody who waits for it.
+    pub(super) fn report(&self) -> DrainReport {
+        let mut report = self.drain.so_far();
+        report.stuck = self.open();
+        for token in self.crew.members().iter().filter_map(|member| member.runs()) {
+            let id = ConnectionId(token);
+            let line = match id.0 & SESSION_TAG {
+                0 => self.connections.line(id),
+                _ => self.sessions.line(id),
+            };
+            if let Some(line) = line {
+                self.core.events.emit(&Event::Stuck { id, peer: &line.peer });
+                report.stuck_peers.push(line.peer.clone());
+            }
+        }
+        let DrainReport { completed, told, forced, stuck, took, .. } = report;
+        self.core.events.emit(&Event::Drained { completed, told, forced, stuck, took });
+        self.publish(report.clone());
+        report
+    }
+
+    /// Somebody is about to serve: whoever drains waits for the report.
+    pub(crate) fn will_serve(&self) {
+        self.drain.serving.store(true, Ordering::SeqCst);
+    }
+
+    /// Nobody will serve any more: there is nothing to wait for.
+    pub(crate) fn abandon(&self) {
+        self.end();
+        self.close_datagrams();
+        self.publish(self.drain.so_far());
+    }
+
+    /// Whether the report is made.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.drain.report.lock().is_some()
+    }
+
+    fn close_datagrams(&self) {
+        self.sources.datagrams.iter().for_each(|listener| listener.close());
+    }
+
+    fn publish(&self, report: DrainReport) {
+        *self.drain.report.lock() = Some(report);
+        self.drain.reported.notify_all();
+    }
+
+    /// Waits for the report, until `deadline` if there is one. On a thread that runs this server's turns
+    /// it does not wait, nor with a deadline for a server that nobody serves: there the report is what is
+    /// known by now.
+    pub(crate) fn await_report(&self, deadline: Option<Instant>) -> DrainReport {
+        let mut report = self.drain.report.lock();
+        let nobody_serves = || !self.drain.serving.load(Ordering::SeqCst);
+        while report.is_none() && !IN_TURN.get() && !(deadline.is_some() && nobody_serves()) {
+            match deadline {
+                None => self.drain.reported.wait(&mut report),
+                Some(deadline) => {
+                    if self.drain.reported.wait_until(&mut report, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        report.clone().unwrap_or_else(|| DrainReport { stuck: self.open(), ..self.drain.so_far() })
+    }
+}
+
+impl Engine {
+    /// Serves until the server was drained, on this thread and those it starts.
+    pub(crate) fn serve(&self) -> crate::error::Result<DrainReport> {
+        self.will_serve();
+        let served = self.work();
+        if served.is_err() {
+            self.end();
+        }
+        // Whoever is stuck in a handler does not come; everybody else is on the way.
+        self.crew.join(if self.open() == 0 { FORCE_GRACE * 10 } else { FORCE_GRACE / 3 });
+        self.close_datagrams();
+        let report = self.report();
+        served.map(|()| report)
+    }
+
+    /// Works until the drain's end.
+    fn work(&self) -> crate::error::Result<()> {
+        use crate::schedule::{Concurrency, watchman, worker};
+        let failed = |error| crate::Error::system("cannot watch the listeners", error);
+        self.open_for_business().map_err(failed)?;
+        match self.concurrency {
+            Concurrency::Inline => {
+                let _ = self.crew.call_in();
+                worker::run(self, 0);
+            }
+            Concurrency::Pool { .. } => {
+                self.call_in();
+                if self.crew.awake() == 0 {
+                    let error = std::io::Error::from(std::io::ErrorKind::WouldBlock);
+                    return Err(crate::Error::system("cannot start a worker", error));
+                }
+                watchman::run(self);
+            }
+            Concurrency::Threads { .. } => watchman::run(self),
+        }
+        Ok(())
+    }
+}

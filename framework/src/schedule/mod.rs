@@ -1,0 +1,83 @@
+//! Who runs ready work: the engine that all stages hang on, and the ways to wait for the next turn.
+//!
+//! `engine` fetches events and runs turns; `worker` is the loop of a worker; `crew` says which worker is
+//! awake and who polls; `watchman` notices those that block; `threads` waits on one connection; `drain`
+//! ends it all. Under `Inline` the thread that serves is the only worker.
+
+mod ready;
+
+mod crew;
+
+mod engine;
+
+mod worker;
+
+mod watchman;
+
+mod threads;
+
+mod drain;
+
+pub use drain::DrainReport;
+
+pub(crate) use engine::{Engine, Sources};
+
+/// How handlers are run. One value selects it; handlers are the same under each.
+///
+/// | | `Inline` | `Threads` | `Pool` (default) |
+/// |---|---|---|---|
+/// | a connection between messages | parked | holds its thread | parked: a slot and no thread |
+/// | a handler that blocks | blocks the server | blocks its own thread | a sleeping worker takes over |
+/// | good for | tests, tiny tools | odd protocols, debugging, a few hundred peers | everything else |
+///
+/// ```
+/// use switchboard::{Concurrency, Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)))
+///     .concurrency(Concurrency::pool(16));
+/// # let _ = server;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Concurrency {
+    /// Everything on the thread that serves.
+    Inline,
+    /// A thread for each connection, kept and reused. At most `max` connections are open at a time; each
+    /// takes a descriptor more than its own.
+    Threads {
+        /// Threads, and so connections, at most.
+        max: usize,
+    },
+    /// As many handlers at a time as there are workers, blocked ones included; their threads start when
+    /// they are first needed. Connections that wait are parked in one poller.
+    Pool {
+        /// Handlers that may run at a time.
+        workers: usize,
+    },
+}
+
+impl Concurrency {
+    /// A pool of so many workers.
+    #[must_use]
+    pub const fn pool(workers: usize) -> Self {
+        Self::Pool { workers }
+    }
+
+    /// A thread for each connection, at most so many.
+    #[must_use]
+    pub const fn threads(max: usize) -> Self {
+        Self::Threads { max }
+    }
+}
+
+/// A pool with four workers for each core, and at least 16.
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self::pool((4 * cores()).max(16))
+    }
+}
+
+/// The processors that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

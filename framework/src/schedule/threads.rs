@@ -1,0 +1,50 @@
+//! A thread for each connection: it waits for its own connection's bytes, and runs its turns.
+
+use crate::peer::ConnectionId;
+use crate::schedule::engine::Engine;
+use crate::slots::SESSION_TAG;
+use crate::sys::poll::{Interest, Waited, wait_one, wait_wake};
+use crate::sys::wake::Wake;
+use crate::turn::{Desk, Why};
+
+/// Stays with a connection until it has ended. (Datagrams have no thread of their own: a token of
+/// theirs is done already.)
+pub(super) fn attend(engine: &Engine, token: u64, worker: usize, desk: &mut Desk) {
+    if token >> 32 == 0 || token & SESSION_TAG != 0 {
+        return;
+    }
+    let id = ConnectionId(token);
+    let member = engine.crew.member(worker);
+    while let Some(socket) = engine.connections.line(id).and_then(|line| line.socket()) {
+        let Some(wake) = own_wake(member) else {
+            // Without a descriptor for the wake-up the connection cannot be waited for.
+            engine.notify(id, Why::FORCE);
+            engine.run(token, worker, desk);
+            return;
+        };
+        let waited = if engine.connections.wants_read(id) {
+            wait_one(&*socket, Interest::Read, Some(wake), None)
+        } else {
+            wait_wake(wake, None)
+        };
+        drop(socket);
+        match waited {
+            Ok(Waited::Socket) => {
+                // Queues it, unless something else has; either way it is ours to claim.
+                let _ = engine.connections.notify(id, Why::READ);
+            }
+            Ok(Waited::Woken | Waited::Timeout) => wake.clear(),
+            Err(_) => engine.notify(id, Why::FORCE),
+        }
+        desk.now = std::time::Instant::now();
+        engine.run(token, worker, desk);
+    }
+}
+
+/// The worker's own wake-up, made when it is first needed and kept for the next connection.
+fn own_wake(member: &crate::schedule::crew::Member) -> Option<&Wake> {
+    if member.wake.get().is_none() {
+        let _ = member.wake.set(Wake::new().ok()?);
+    }
+    member.wake.get()
+}

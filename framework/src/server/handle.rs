@@ -1,0 +1,150 @@
+//! A handle to a running server: stop it, ask it, wait for it, from anywhere.
+
+use std::fmt;
+use std::process::{ExitCode, Termination};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::config::FORCE_GRACE;
+use crate::error::Result;
+use crate::event::Stats;
+use crate::peer::Address;
+use crate::schedule::{DrainReport, Engine};
+
+/// A handle to a server: to stop it, to ask it, to wait for it. Cheap to clone; dropping it stops
+/// nothing.
+///
+/// Every call may come from any thread, from a handler, before the server serves and after it has
+/// ended, and twice.
+#[derive(Clone)]
+pub struct ServerHandle {
+    engine: Arc<Engine>,
+    addresses: Arc<[Address]>,
+    thread: Arc<Mutex<Option<JoinHandle<Result<DrainReport>>>>>,
+}
+
+impl ServerHandle {
+    pub(super) fn new(engine: Arc<Engine>, addresses: Arc<[Address]>) -> Self {
+        Self { engine, addresses, thread: Arc::default() }
+    }
+
+    pub(super) fn adopt(&self, thread: JoinHandle<Result<DrainReport>>) {
+        *self.thread.lock() = Some(thread);
+    }
+
+    /// What the server listens on, in the order in which it was told to, with the real ports.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// What the server has counted so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Begins to drain the server and returns at once: nobody new is let in beside those who are queued
+    /// already, everybody is told, and what has not ended after `within` is ended. A second call can only
+    /// bring that deadline forward.
+    pub fn begin_drain(&self, within: Duration) {
+        self.engine.begin_drain(within);
+    }
+
+    /// Begins a drain with the server's own drain timeout.
+    #[cfg(feature = "signals")]
+    pub(super) fn begin_default_drain(&self) {
+        self.engine.begin_drain(self.engine.core.config.drain_timeout);
+    }
+
+    /// Drains the server and waits for the end: at most `within` and half a second.
+    ///
+    /// Called from one of the server's own handlers it cannot wait for that handler: it begins the drain
+    /// and returns what is known, with everybody who is still there counted as stuck. So it does for a
+    /// server that does not serve.
+    pub fn drain(&self, within: Duration) -> DrainReport {
+        self.engine.begin_drain(within);
+        let most = within.saturating_add(FORCE_GRACE + Duration::from_millis(200));
+        let report = self.engine.await_report(Instant::now().checked_add(most));
+        self.end_thread();
+        report
+    }
+
+    /// Ends everything at once: a drain without patience.
+    pub fn stop(&self) -> DrainReport {
+        self.drain(Duration::ZERO)
+    }
+
+    /// Waits until the server was drained, by whomever.
+    pub fn join(&self) -> DrainReport {
+        let report = self.engine.await_report(None);
+        self.end_thread();
+        report
+    }
+
+    /// The thread that `spawn` started has made its report: it ends.
+    fn end_thread(&self) {
+        if self.engine.has_ended()
+            && let Some(thread) = self.thread.lock().take()
+        {
+            // What it returned is in the report; it runs no user code that could panic.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// How a server that ran until a signal has ended. `main` can return it: the exit status is 0, 3 or 130.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Everybody left in time: status 0.
+    Drained(DrainReport),
+    /// Something was forced to end, or is stuck: status 3.
+    Forced(DrainReport),
+    /// A second signal cut the drain short: status 130.
+    Aborted(DrainReport),
+}
+
+impl Outcome {
+    #[cfg(feature = "signals")]
+    pub(super) fn new(report: DrainReport, signals: usize) -> Self {
+        match signals {
+            0 | 1 if report.is_clean() => Self::Drained(report),
+            0 | 1 => Self::Forced(report),
+            _ => Self::Aborted(report),
+        }
+    }
+
+    /// What became of everybody.
+    #[must_use]
+    pub const fn report(&self) -> &DrainReport {
+        match self {
+            Self::Drained(report) | Self::Forced(report) | Self::Aborted(report) => report,
+        }
+    }
+
+    /// The exit status that says so: 0, 3 or 130.
+    #[must_use]
+    pub const fn exit_status(&self) -> u8 {
+        match self {
+            Self::Drained(_) => 0,
+            Self::Forced(_) => 3,
+            Self::Aborted(_) => 130,
+        }
+    }
+}
+
+impl Termination for Outcome {
+    fn report(self) -> ExitCode {
+        ExitCode::from(self.exit_status())
+    }
+}
