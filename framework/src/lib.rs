@@ -1,6 +1,5 @@
 //! switchboard: write one handler; it serves TCP and UDP with the concurrency that you select.
 #![forbid(unsafe_code)]
-#![allow(dead_code)]
 
 mod close;
 mod config;

@@ -60,9 +60,12 @@ pub(crate) struct Slot<T> {
 /// Slots are allocated this many at a time.
 const SEGMENT: usize = 1024;
 
+/// A run of places that is allocated when the first of them is taken.
+type Segment<T> = OnceLock<Box<[Slot<T>]>>;
+
 /// All places of a server.
 pub(crate) struct Slots<T> {
-    segments: Box<[OnceLock<Box<[Slot<T>]>>]>,
+    segments: Box<[Segment<T>]>,
     capacity: usize,
     vacant: Mutex<Vacant>,
     /// Stands in the low half of every token, beside the index: whose slots these are.

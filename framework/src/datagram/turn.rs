@@ -196,7 +196,8 @@ impl Turn<'_> {
         let Some(handler) = self.session.actor.handler() else { return };
         let heard = self.heard.take();
         let listener = self.listener;
-        let mut sink = SessionSink { line: &line, listener, replies, heard, sent: 0 };
+        let failure = None;
+        let mut sink = SessionSink { line: &line, listener, replies, heard, sent: 0, failure };
         let mut cx = Context::new(&line, &mut sink, self.host, draft);
         let returned = isolated(|| {
             let next = callback(handler, &mut cx)?;
@@ -208,10 +209,11 @@ impl Turn<'_> {
         }
         sink.commit();
         self.session.sent += sink.sent;
+        let failure = sink.failure.take();
         if returned.is_ok() {
             succeeded(self.session);
         }
-        self.step(apply(returned, close));
+        self.step(failure.map_or_else(|| apply(returned, close), Step::Close));
     }
 
     /// Does what a callback's answer means over datagrams.
@@ -240,7 +242,11 @@ struct SessionSink<'a> {
     replies: &'a mut SendBatch,
     heard: Option<Print>,
     sent: u64,
+    failure: Option<CloseReason>,
 }
+
+/// The most that a datagram carries over IPv4.
+const MOST_BYTES: usize = 65_507;
 
 impl SessionSink<'_> {
     fn commit(&mut self) {
@@ -253,6 +259,13 @@ impl SessionSink<'_> {
 
 impl Sink for SessionSink<'_> {
     fn send(&mut self, message: &[u8]) {
+        if message.len() > MOST_BYTES {
+            let len = message.len();
+            let text =
+                format!("{len} bytes do not fit into a datagram, which carries {MOST_BYTES}");
+            self.failure.get_or_insert(CloseReason::HandlerErr(text));
+            return;
+        }
         if let Some(peer) = self.line.peer.socket_addr() {
             let from = Some(self.line.peer.local().ip()).filter(|ip| !ip.is_unspecified());
             self.replies.push(message, peer, from);

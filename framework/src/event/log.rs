@@ -64,9 +64,11 @@ impl Log {
 /// How loud an event is, and with whom it shares a limit.
 fn classify(event: &Event<'_>) -> (Kind, Level) {
     match event {
-        Event::DescriptorsRaised { .. } | Event::Listening { .. } => (Kind::Server, Level::Info),
-        Event::Draining { .. } | Event::Drained { .. } => (Kind::Server, Level::Info),
-        Event::DescriptorsShort { .. } | Event::SmallReceiveBuffer { .. } => {
+        Event::DescriptorsRaised { .. }
+        | Event::Listening { .. }
+        | Event::Draining { .. }
+        | Event::Drained { .. } => (Kind::Server, Level::Info),
+        Event::DescriptorsShort { .. } | Event::SmallReceiveBuffer { .. } | Event::Stuck { .. } => {
             (Kind::Server, Level::Warn)
         }
         Event::AcceptFailed { rest: None, .. } => (Kind::Accept, Level::Debug),
@@ -85,10 +87,8 @@ fn classify(event: &Event<'_>) -> (Kind, Level) {
         Event::ReceiveFailed { .. } => (Kind::Datagram, Level::Debug),
         Event::ReplyWithheld { .. } => (Kind::Reply, Level::Warn),
         Event::ReplyFailed { .. } => (Kind::Reply, Level::Debug),
-        Event::WorkerReplaced { .. } => (Kind::Worker, Level::Debug),
-        Event::BlockingCommon { .. } => (Kind::Worker, Level::Debug),
+        Event::WorkerReplaced { .. } | Event::BlockingCommon { .. } => (Kind::Worker, Level::Debug),
         Event::ThreadFailed { .. } => (Kind::Worker, Level::Error),
-        Event::Stuck { .. } => (Kind::Server, Level::Warn),
     }
 }
 

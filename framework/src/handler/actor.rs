@@ -72,15 +72,15 @@ impl<H: Finish + ?Sized> Actor<H> {
     pub(crate) fn finish(&mut self, reason: &CloseReason) {
         let last = std::mem::replace(self, Self::Over);
         // Neither a panic in `finish` nor one in the handler's own destructor leaves here.
-        let _ = isolated(|| {
+        drop(isolated(|| {
             if let Self::Running(mut handler) = last {
-                let _ = isolated(|| {
+                drop(isolated(|| {
                     handler.finished(reason);
                     Ok(())
-                });
+                }));
                 drop(handler);
             }
             Ok(())
-        });
+        }));
     }
 }

@@ -14,7 +14,7 @@ pub(crate) fn isolated<T>(user: impl FnOnce() -> io::Result<T>) -> Result<T, Clo
         Ok(Err(error)) => Err(CloseReason::HandlerErr(error.to_string())),
         Err(payload) => {
             // The payload is the user's as well, and so is its destructor.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+            drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
             Err(CloseReason::HandlerPanic)
         }
     }

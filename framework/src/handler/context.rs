@@ -114,7 +114,7 @@ impl<'a> Context<'a> {
     /// ```
     pub fn block<T>(&mut self, blocking: impl FnOnce() -> T) -> T {
         // An error here is met again when the turn ends, and closes the connection then.
-        let _ = self.flush();
+        drop(self.flush());
         let _over = Blocking::begin(self.host);
         blocking()
     }

@@ -5,7 +5,7 @@ mod remote;
 
 pub use remote::{Remote, SendError};
 
-pub(crate) use line::{DatagramOutlet, Flushed, Line, LineSettings, Post};
+pub(crate) use line::{DatagramOutlet, Line, LineSettings, Post};
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

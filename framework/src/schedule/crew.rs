@@ -209,10 +209,6 @@ impl Crew {
         self.blocks.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count_block(&self) {
-        self.blocks.fetch_add(1, Ordering::Relaxed);
-    }
-
     // ---- the poll ----
 
     pub(crate) fn holds_poll(&self, worker: usize) -> bool {
@@ -344,7 +340,7 @@ impl Crew {
         if self.members[worker].blocked.swap(true, Ordering::AcqRel) {
             return false;
         }
-        self.count_block();
+        self.blocks.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.awake -= 1;
         self.swap_poller(worker, NOBODY);
@@ -436,7 +432,7 @@ impl Crew {
         for (worker, thread) in threads {
             // A thread that is stuck in a handler cannot be ended; it is left to the process.
             if self.members[worker].gone.load(Ordering::Acquire) {
-                let _ = thread.join();
+                drop(thread.join());
             }
         }
     }

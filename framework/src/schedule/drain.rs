@@ -84,22 +84,22 @@ struct Asked {
 }
 
 thread_local! {
-    /// This thread runs turns: it cannot wait for the end of its own server.
-    static IN_TURN: Cell<bool> = const { Cell::new(false) };
+    /// The engine whose turns this thread runs: it cannot wait for the end of that one.
+    static RUNS_TURNS_OF: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Marks the thread that runs turns for as long as the value lives.
-pub(super) struct InTurn(bool);
+pub(super) struct InTurn(usize);
 
 impl InTurn {
-    pub(super) fn begin() -> Self {
-        Self(IN_TURN.replace(true))
+    pub(super) fn begin(engine: &Engine) -> Self {
+        Self(RUNS_TURNS_OF.replace(engine.address()))
     }
 }
 
 impl Drop for InTurn {
     fn drop(&mut self) {
-        IN_TURN.set(self.0);
+        RUNS_TURNS_OF.set(self.0);
     }
 }
 
@@ -142,6 +142,11 @@ impl Drain {
 }
 
 impl Engine {
+    /// What tells this engine from others in the process.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Begins a drain, or brings the deadline of one forward. Returns at once; may be called from
     /// anywhere, at any time, any number of times.
     pub(crate) fn begin_drain(&self, within: Duration) {
@@ -188,7 +193,7 @@ impl Engine {
         for listener in &self.sources.streams {
             if let Some(socket) = listener.socket() {
                 // Without the filter newcomers are merely accepted for longer.
-                let _ = socket.refuse_new();
+                drop(socket.refuse_new());
             }
         }
         for (token, listener) in (0..).zip(&self.sources.datagrams) {
@@ -296,7 +301,8 @@ impl Engine {
     pub(crate) fn await_report(&self, deadline: Option<Instant>) -> DrainReport {
         let mut report = self.drain.report.lock();
         let nobody_serves = || !self.drain.serving.load(Ordering::SeqCst);
-        while report.is_none() && !IN_TURN.get() && !(deadline.is_some() && nobody_serves()) {
+        let in_turn = RUNS_TURNS_OF.get() == self.address();
+        while report.is_none() && !in_turn && !(deadline.is_some() && nobody_serves()) {
             match deadline {
                 None => self.drain.reported.wait(&mut report),
                 Some(deadline) => {

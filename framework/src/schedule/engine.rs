@@ -329,7 +329,7 @@ impl Engine {
             After::Park { read, write, deadline } => {
                 if own_thread && write {
                     // Registered already: then it is announced as it is.
-                    let _ = self.poller.add_writer(&*conn.socket, id.0);
+                    drop(self.poller.add_writer(&*conn.socket, id.0));
                 }
                 self.arm(id, deadline);
                 if self.connections.park(id, conn, read, write) {
@@ -499,7 +499,7 @@ impl Engine {
         let Some(socket) = listener.socket() else { return };
         listener.set_rest(rest);
         self.gate.await_leave();
-        let _ = self.poller.rest_listener(&*socket, STREAM_LISTENERS | index as u64);
+        drop(self.poller.rest_listener(&*socket, STREAM_LISTENERS | index as u64));
         // Somebody may have left before we could be seen to wait.
         if rest == Rest::Full && self.gate.open() < self.gate.max() {
             self.arm_listener(index);
@@ -509,7 +509,7 @@ impl Engine {
     fn arm_listener(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
         if let Some(socket) = listener.socket() {
-            let _ = self.poller.arm_listener(&*socket, STREAM_LISTENERS | index as u64);
+            drop(self.poller.arm_listener(&*socket, STREAM_LISTENERS | index as u64));
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) fn attend(engine: &Engine, token: u64, worker: usize, desk: &mut Desk
 /// The worker's own wake-up, made when it is first needed and kept for the next connection.
 fn own_wake(member: &crate::schedule::crew::Member) -> Option<&Wake> {
     if member.wake.get().is_none() {
-        let _ = member.wake.set(Wake::new().ok()?);
+        drop(member.wake.set(Wake::new().ok()?));
     }
     member.wake.get()
 }

@@ -36,8 +36,6 @@ struct Watched {
     /// Looks at which the same turn was under way.
     looks: u32,
     state: Option<StateFile>,
-    /// Its blocking in this turn has been counted.
-    counted: bool,
 }
 
 /// What the watchman remembers of the crew.
@@ -113,10 +111,10 @@ impl Watch {
         let watched = &mut self.workers[worker];
         let turns = member.turns();
         if turns != watched.turns {
-            (watched.turns, watched.looks, watched.counted) = (turns, 0, false);
+            (watched.turns, watched.looks) = (turns, 0);
             return true;
         }
-        if turns % 2 == 0 || member.is_blocked() {
+        if turns.is_multiple_of(2) || member.is_blocked() {
             return false;
         }
         watched.looks += 1;
@@ -124,16 +122,8 @@ impl Watch {
             watched.state = member.thread().and_then(|thread| StateFile::open(thread).ok());
         }
         let off_cpu = watched.state.as_ref().is_some_and(|s| s.is_off_cpu().unwrap_or(false));
-        match engine.crew.shape() {
-            Shape::Leader if off_cpu => engine.replace(worker, false),
-            Shape::Leader if watched.looks >= HOG_LOOKS => engine.replace(worker, true),
-            Shape::Leader => {}
-            // Everybody is fed anyhow; it only counts.
-            Shape::Queue if off_cpu && !watched.counted => {
-                watched.counted = true;
-                engine.crew.count_block();
-            }
-            Shape::Queue => {}
+        if off_cpu || watched.looks >= HOG_LOOKS {
+            engine.replace(worker, !off_cpu);
         }
         true
     }

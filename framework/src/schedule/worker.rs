@@ -9,7 +9,7 @@ use crate::turn::Desk;
 
 /// The life of a worker, on its own thread; under `Inline`, on the thread that serves.
 pub(crate) fn run(engine: &Engine, worker: usize) {
-    let _in_turn = InTurn::begin();
+    let _in_turn = InTurn::begin(engine);
     let crew = &engine.crew;
     crew.enter(worker);
     let mut desk = Desk::new();

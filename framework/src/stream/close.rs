@@ -46,7 +46,7 @@ impl Turn<'_> {
         let flushed = self.desk.out.is_empty() && self.conn.line.waiting() == 0;
         if flushed && self.conn.output == Output::Finishing {
             // Its failure says that the connection is broken; the next read says so as well.
-            let _ = self.conn.socket.finish_writing();
+            drop(self.conn.socket.finish_writing());
             self.conn.output = Output::Finished;
         }
         if self.conn.phase == Phase::Open

@@ -105,6 +105,8 @@ pub(crate) struct Connection {
     pub(crate) input: Input,
     pub(crate) output: Output,
     pub(crate) times: Times,
+    /// More waits for the peer than the high mark allows: it is not read until the low mark.
+    pub(crate) held: bool,
     /// The handler knows of the drain.
     pub(crate) told: bool,
     pub(crate) received: u64,
@@ -141,11 +143,20 @@ impl Connection {
             input: Input::Ready,
             output: Output::Open,
             times,
+            held: false,
             told: false,
             received: 0,
             sent: 0,
             _permit: permit,
         }
+    }
+
+    /// Whether as much waits for the peer that it is not read: from the high mark on, down to the low
+    /// one.
+    pub(crate) fn is_held(&mut self) -> bool {
+        let (waiting, marks) = (self.line.waiting(), &self.line.settings.marks);
+        self.held = waiting > if self.held { marks.low } else { marks.high };
+        self.held
     }
 
     /// The next instant at which something is due. Pure.

@@ -20,5 +20,5 @@ mod conversation;
 
 mod close;
 
-pub(crate) use connection::{Connection, Service, ServiceFactory};
+pub(crate) use connection::{Connection, ServiceFactory};
 pub(crate) use turn::run;

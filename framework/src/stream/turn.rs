@@ -54,13 +54,13 @@ pub(crate) fn run(
     settle(conn, core)
 }
 
-/// What follows a turn. Pure.
-fn settle(conn: &Connection, core: &Core) -> After {
-    let marks = &conn.line.settings.marks;
+/// What follows a turn.
+fn settle(conn: &mut Connection, core: &Core) -> After {
+    let held = conn.is_held();
     let paused = conn.times.paused_until.is_some();
     let read = match conn.phase {
         Phase::Ended(_) => return After::Closed,
-        Phase::Open => !paused && conn.line.waiting() <= marks.high,
+        Phase::Open => !paused && !held,
         Phase::Flushing(_) => false,
         Phase::Lingering { .. } => true,
     };
@@ -197,11 +197,11 @@ impl Turn<'_> {
     }
 
     /// Whether this turn goes on handling.
-    fn may_handle(&self) -> bool {
+    fn may_handle(&mut self) -> bool {
         self.is_open()
             && self.conn.times.paused_until.is_none()
             && self.messages < TURN_MESSAGES
-            && self.conn.line.waiting() <= self.conn.line.settings.marks.high
+            && !self.conn.is_held()
     }
 
     /// Reads and handles what is there, up to the budget.
@@ -373,7 +373,7 @@ impl Turn<'_> {
             Step::Close(reason) => self.conn.phase = Phase::Flushing(reason),
             Step::Abort(reason) => {
                 // Without it the kernel would go on trying to deliver what nobody takes.
-                let _ = self.conn.socket.reset_on_close();
+                drop(self.conn.socket.reset_on_close());
                 self.desk.out.clear();
                 self.end(reason);
             }
@@ -423,10 +423,10 @@ impl Turn<'_> {
 /// What a socket's error says of the peer.
 pub(super) fn broken(error: &io::Error) -> CloseReason {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut};
-    match (error.kind(), error.raw_os_error()) {
-        (ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut, _) => CloseReason::PeerReset,
-        (_, Some(errno)) => CloseReason::Io(errno),
-        (_, None) => CloseReason::PeerReset,
+    let gone = matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | TimedOut);
+    match error.raw_os_error() {
+        Some(errno) if !gone => CloseReason::Io(errno),
+        _ => CloseReason::PeerReset,
     }
 }
 
@@ -468,7 +468,7 @@ impl StreamSink<'_> {
             return;
         }
         if self.flush_some().is_ok() && self.line.waiting() > marks.cap {
-            let _ = self.wait_until_at_most(marks.high);
+            drop(self.wait_until_at_most(marks.high));
         }
     }
 

@@ -78,11 +78,6 @@ impl Poller {
         Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), both)?)
     }
 
-    /// Forgets a descriptor that stays open.
-    pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
-        Ok(epoll::delete(&self.epoll, socket)?)
-    }
-
     /// Wakes one thread out of [`Poller::wait`].
     pub(crate) fn wake(&self) {
         self.wake.raise();
