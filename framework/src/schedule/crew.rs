@@ -4,16 +4,15 @@
 //! the poller. A worker that blocks is struck off, gives the poll up, and a sleeping one is called in;
 //! when it comes back it finishes its turn, and sleeps if others are enough.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::schedule::member::Member;
 use crate::sys::thread::ThreadId;
-use crate::sys::wake::Wake;
 
 /// How the workers share the work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,74 +41,6 @@ pub(crate) enum Duty {
     Sleep,
     /// The server is over.
     Leave,
-}
-
-/// One worker's place.
-#[derive(Debug)]
-pub(crate) struct Member {
-    /// In a turn and blocked, as it said or as the watchman saw: it does not count as awake.
-    blocked: AtomicBool,
-    /// Counted up when a turn begins and when it ends: odd in a turn.
-    turns: AtomicU64,
-    /// The kernel's number of its thread, once it runs.
-    thread: AtomicU32,
-    /// Its thread has ended, or was never there.
-    gone: AtomicBool,
-    /// What it runs now.
-    running: AtomicU64,
-    /// Called in beside enough others, to run what has waited; it sleeps again when nothing is ready.
-    helping: AtomicBool,
-    /// Calls it in.
-    call: Sender<()>,
-    called: Receiver<()>,
-    /// Under `Threads`: ends its wait on its own connection.
-    pub(crate) wake: OnceLock<Wake>,
-}
-
-impl Member {
-    fn new() -> Self {
-        let (call, called) = bounded(1);
-        Self {
-            blocked: AtomicBool::new(false),
-            turns: AtomicU64::new(0),
-            thread: AtomicU32::new(0),
-            gone: AtomicBool::new(true),
-            running: AtomicU64::new(0),
-            helping: AtomicBool::new(false),
-            call,
-            called,
-            wake: OnceLock::new(),
-        }
-    }
-
-    pub(crate) fn turn_begins(&self, token: u64) {
-        self.running.store(token, Ordering::Relaxed);
-        self.turns.fetch_add(1, Ordering::Release);
-    }
-
-    pub(crate) fn turn_ends(&self) {
-        self.turns.fetch_add(1, Ordering::Release);
-    }
-
-    pub(crate) fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.blocked.load(Ordering::Acquire)
-    }
-
-    /// What it runs, while it is in a turn.
-    pub(crate) fn runs(&self) -> Option<u64> {
-        (self.turns() % 2 == 1).then(|| self.running.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn thread(&self) -> Option<ThreadId> {
-        match self.thread.load(Ordering::Acquire) {
-            0 => None,
-            number => Some(ThreadId::from_number(number)),
-        }
-    }
 }
 
 /// The workers of a server.

@@ -1,14 +1,21 @@
 //! Who runs ready work: the engine that all stages hang on, and the ways to wait for the next turn.
 //!
-//! `engine` fetches events and runs turns; `worker` is the loop of a worker; `crew` says which worker is
-//! awake and who polls; `watchman` notices those that block; `threads` waits on one connection; `drain`
-//! ends it all. Under `Inline` the thread that serves is the only worker.
+//! `engine` fetches events and says what is `ready`; `arrivals` accepts; `run` makes turns. `worker` is the
+//! loop of a worker; `crew` says which worker is awake and who polls; `watchman` notices those that block;
+//! `threads` waits on one connection; `drain` ends it all. Under `Inline` the thread that serves is the
+//! only worker.
 
 mod ready;
 
 mod crew;
 
+mod member;
+
 mod engine;
+
+mod arrivals;
+
+mod run;
 
 mod worker;
 

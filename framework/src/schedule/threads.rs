@@ -2,6 +2,7 @@
 
 use crate::peer::ConnectionId;
 use crate::schedule::engine::Engine;
+use crate::schedule::member::Member;
 use crate::slots::SESSION_TAG;
 use crate::sys::poll::{Interest, Waited, wait_one, wait_wake};
 use crate::sys::wake::Wake;
@@ -42,7 +43,7 @@ pub(super) fn attend(engine: &Engine, token: u64, worker: usize, desk: &mut Desk
 }
 
 /// The worker's own wake-up, made when it is first needed and kept for the next connection.
-fn own_wake(member: &crate::schedule::crew::Member) -> Option<&Wake> {
+fn own_wake(member: &Member) -> Option<&Wake> {
     if member.wake.get().is_none() {
         drop(member.wake.set(Wake::new().ok()?));
     }

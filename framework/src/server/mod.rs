@@ -1,16 +1,19 @@
 //! The server as its user sees it: a builder, a bound server, and a handle to a running one.
 
+mod bound;
+mod front;
 mod handle;
 mod listen;
 #[cfg(feature = "signals")]
 mod signal;
 
+pub use bound::BoundServer;
+pub use front::{TcpServer, UdpServer};
 pub use handle::{Outcome, ServerHandle};
 pub use listen::Listen;
 
 use std::fmt;
 use std::net::ToSocketAddrs;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -258,7 +261,7 @@ impl Server {
         let opened: Vec<_> = streams.chain(datagrams).collect();
         let addresses = in_order(&self.listeners, &opened);
         addresses.iter().for_each(|address| events.emit(&Event::Listening { address }));
-        Ok(BoundServer { engine, addresses: addresses.into(), served: AtomicBool::new(false) })
+        Ok(BoundServer::new(engine, addresses))
     }
 
     fn check(&self) -> Result<()> {
@@ -404,135 +407,5 @@ impl fmt::Debug for Server {
             .field("framing", &self.framing)
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
-    }
-}
-
-/// A server whose listeners are open. Clients can connect already; they are served once
-/// [`serve`](BoundServer::serve) or [`spawn`](BoundServer::spawn) runs.
-///
-/// Dropping it closes the listeners.
-#[must_use = "a bound server serves nobody until it is served or spawned"]
-pub struct BoundServer {
-    engine: Arc<Engine>,
-    addresses: Arc<[Address]>,
-    served: AtomicBool,
-}
-
-impl BoundServer {
-    /// What it listens on, in the order in which it was told to, with the real ports.
-    #[must_use]
-    pub fn addresses(&self) -> &[Address] {
-        &self.addresses
-    }
-
-    /// A handle to stop it with, also before it serves.
-    #[must_use]
-    pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(self.engine.clone(), self.addresses.clone())
-    }
-
-    /// Serves on this thread until the server was drained: by a [`ServerHandle`], by
-    /// [`Next::StopServer`](crate::Next::StopServer). Then the listeners are closed and the report says
-    /// what became of everybody.
-    ///
-    /// # Errors
-    /// The system refused a thread or a registration. Nobody was served then.
-    pub fn serve(self) -> Result<DrainReport> {
-        self.served.store(true, Ordering::SeqCst);
-        self.engine.serve()
-    }
-
-    /// Serves on a thread of its own.
-    ///
-    /// # Errors
-    /// The system has no thread left.
-    pub fn spawn(self) -> Result<ServerHandle> {
-        let handle = self.handle();
-        self.engine.will_serve();
-        let thread = std::thread::Builder::new().name("switchboard".to_owned());
-        let thread = thread.spawn(move || self.serve());
-        handle.adopt(thread.map_err(|error| Error::system("cannot start a thread", error))?);
-        Ok(handle)
-    }
-
-    /// Serves on this thread until SIGINT or SIGTERM arrives and the server was drained, within the
-    /// drain timeout. A second signal ends what is left at once.
-    ///
-    /// SIGHUP counts as well; under `nohup` it therefore ends the server. The process is not ended here:
-    /// return the [`Outcome`] from `main`, and the exit status says how it went.
-    ///
-    /// # Errors
-    /// As [`serve`](BoundServer::serve); or the program watches for signals itself.
-    #[cfg(feature = "signals")]
-    pub fn run_until_signal(self) -> Result<Outcome> {
-        let watch = signal::watch(self.handle())?;
-        let report = self.serve()?;
-        Ok(Outcome::new(report, watch.count()))
-    }
-}
-
-impl Drop for BoundServer {
-    fn drop(&mut self) {
-        if !self.served.load(Ordering::SeqCst) {
-            self.engine.abandon();
-        }
-    }
-}
-
-impl fmt::Debug for BoundServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoundServer").field("addresses", &self.addresses).finish_non_exhaustive()
-    }
-}
-
-/// The front door to a TCP server, in the words of other frameworks.
-///
-/// ```
-/// use switchboard::{Next, TcpServer, handler_fn};
-///
-/// let server = TcpServer::bind("127.0.0.1:0", |_peer| handler_fn(|_message, _cx| Ok(Next::Close)))?;
-/// assert_eq!(server.addresses().len(), 1);
-/// # Ok::<(), switchboard::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct TcpServer;
-
-impl TcpServer {
-    /// A bound server on one TCP address, with all defaults.
-    ///
-    /// # Errors
-    /// As [`Server::bind`].
-    pub fn bind<F, H>(addr: impl ToSocketAddrs + fmt::Display, factory: F) -> Result<BoundServer>
-    where
-        F: Fn(&Peer) -> H + Send + Sync + 'static,
-        H: Handler,
-    {
-        Server::new(factory).tcp(addr).bind()
-    }
-}
-
-/// The front door to a UDP server, in the words of other frameworks.
-///
-/// ```
-/// use switchboard::{Next, UdpServer, handler_fn};
-///
-/// let server = UdpServer::bind("127.0.0.1:0", |_peer| handler_fn(|_message, _cx| Ok(Next::Close)))?;
-/// assert_eq!(server.addresses().len(), 1);
-/// # Ok::<(), switchboard::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct UdpServer;
-
-impl UdpServer {
-    /// A bound server on one UDP address, with all defaults.
-    ///
-    /// # Errors
-    /// As [`Server::bind`].
-    pub fn bind<F, H>(addr: impl ToSocketAddrs + fmt::Display, factory: F) -> Result<BoundServer>
-    where
-        F: Fn(&Peer) -> H + Send + Sync + 'static,
-        H: Handler,
-    {
-        Server::new(factory).udp(addr).bind()
     }
 }

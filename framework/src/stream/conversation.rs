@@ -7,7 +7,8 @@ use crate::config::TURN_BYTES;
 use crate::core::{Core, Stage};
 use crate::handler::{Blocking, Duplex, Next, Sink, Step, Stream, StreamHandler, apply, isolated};
 use crate::stream::connection::{Connection, Input, Output, Service};
-use crate::stream::turn::{StreamSink, Turn, broken};
+use crate::stream::sink::{StreamSink, broken};
+use crate::stream::turn::Turn;
 use crate::sys::poll::{Interest, Waited, is_gone, wait_one};
 
 /// Bytes read ahead for a conversation.

@@ -16,6 +16,8 @@ mod connection;
 
 mod turn;
 
+mod sink;
+
 mod conversation;
 
 mod close;

@@ -1,0 +1,106 @@
+//! Arrivals: accepting whoever is queued and admitted, and resting when that is not possible.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::event::Event;
+use crate::outbox::Line;
+use crate::schedule::Concurrency;
+use crate::schedule::engine::{Engine, LISTENER_KEYS, STREAM_LISTENERS};
+use crate::stream::Connection;
+use crate::stream::accept::{Round, accept_round, next_rest};
+use crate::stream::admit::Permit;
+use crate::stream::listen::{Rest, StreamListener};
+use crate::sys::socket::Socket;
+use crate::turn::Why;
+
+impl Engine {
+    pub(super) fn accept(&self, index: usize) {
+        let Some(listener) = self.sources.streams.get(index) else { return };
+        let Some(socket) = listener.socket() else { return };
+        let events = &self.core.events;
+        let address = &listener.address;
+        let round = accept_round(
+            &socket,
+            &self.gate,
+            |accepted, addr, permit| self.admit(listener, accepted, addr, permit),
+            |error| events.emit(&Event::AcceptFailed { address, error, rest: None }),
+        );
+        match round {
+            Round::Empty | Round::More => listener.set_rest(Rest::Armed),
+            Round::Over => {}
+            Round::Full => {
+                events.emit(&Event::Full { max_connections: self.gate.max() });
+                self.rest_listener(index, Rest::Full);
+            }
+            Round::Rest(error) => {
+                let before = match listener.rest() {
+                    Rest::Failed(before) => Some(before),
+                    Rest::Armed | Rest::Full => None,
+                };
+                let rest = next_rest(before);
+                events.emit(&Event::AcceptFailed { address, error: &error, rest: Some(rest) });
+                self.rest_listener(index, Rest::Failed(rest));
+                let until = self.core.clock.now().after(rest);
+                self.timers.arm(LISTENER_KEYS + index as u64, &listener.alarm, until);
+            }
+            Round::Stop(error) => {
+                events.emit(&Event::AcceptFailed { address, error: &error, rest: None });
+                listener.close();
+            }
+        }
+    }
+
+    /// Stops announcing a listener until somebody leaves (or its timer fires).
+    fn rest_listener(&self, index: usize, rest: Rest) {
+        let Some(listener) = self.sources.streams.get(index) else { return };
+        let Some(socket) = listener.socket() else { return };
+        listener.set_rest(rest);
+        self.gate.await_leave();
+        drop(self.poller.rest_listener(&*socket, STREAM_LISTENERS | index as u64));
+        // Somebody may have left before we could be seen to wait.
+        if rest == Rest::Full && self.gate.open() < self.gate.max() {
+            self.arm_listener(index);
+        }
+    }
+
+    pub(super) fn arm_listener(&self, index: usize) {
+        let Some(listener) = self.sources.streams.get(index) else { return };
+        if let Some(socket) = listener.socket() {
+            drop(self.poller.arm_listener(&*socket, STREAM_LISTENERS | index as u64));
+        }
+    }
+
+    fn admit(
+        &self,
+        listener: &StreamListener,
+        socket: Socket,
+        addr: Option<SocketAddr>,
+        permit: Permit,
+    ) {
+        // A peer that has reset the connection already may have no address any more.
+        let addr = addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let peer = listener.peer_of(addr, &socket);
+        // There is a slot for every permit.
+        let Some(id) = self.connections.reserve() else { return };
+        let socket = Arc::new(socket);
+        let line = Line::stream(id, peer, socket.clone(), listener.settings.clone());
+        self.connections.set_line(id, line.clone());
+        self.core.events.emit(&Event::Opened { id, peer: &line.peer });
+        let registered = match self.concurrency {
+            // Its own thread waits for its bytes.
+            Concurrency::Threads { .. } => Ok(()),
+            Concurrency::Inline | Concurrency::Pool { .. } => {
+                self.poller.add_stream(&*socket, id.0)
+            }
+        };
+        let now = self.core.clock.now();
+        let mut conn = Connection::new(line, socket, &listener.factory, permit, now);
+        if let Err(error) = registered {
+            conn.break_off(error.raw_os_error().unwrap_or(0));
+            return self.close_connection(id, Box::new(conn));
+        }
+        self.connections.requeue(id, Box::new(conn), Why::START);
+        self.enqueue(id.0);
+    }
+}

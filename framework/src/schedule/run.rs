@@ -1,0 +1,232 @@
+//! Running what is ready: one turn of whatever a token names, and what follows it.
+
+use crate::close::CloseReason;
+use crate::datagram::{self, DatagramListener, Fetched, Session, SessionHost, Taken};
+use crate::event::Event;
+use crate::handler::Host;
+use crate::peer::ConnectionId;
+use crate::schedule::Concurrency;
+use crate::schedule::crew::Shape;
+use crate::schedule::engine::Engine;
+use crate::schedule::ready::Token;
+use crate::slots::SESSION_TAG;
+use crate::stream::{self, Connection};
+use crate::timer::Moment;
+use crate::turn::{After, Desk, Why};
+
+/// Datagrams that one turn of a datagram listener takes, before the next in the queue has its turn.
+const TAKEN_PER_TURN: usize = 64;
+
+impl Engine {
+    /// Runs one turn of whatever a token names.
+    pub(super) fn run(&self, token: Token, worker: usize, desk: &mut Desk) {
+        let member = self.crew.member(worker);
+        member.turn_begins(token);
+        let host = WorkerHost { engine: self, worker };
+        if token >> 32 == 0 {
+            self.run_datagrams(token, desk, &host);
+        } else if token & SESSION_TAG != 0 {
+            let id = ConnectionId(token);
+            if let Some((why, session)) = self.sessions.claim(id) {
+                self.run_session((id, session), (why, None), desk, &host);
+            }
+        } else {
+            self.run_connection(ConnectionId(token), desk, &host);
+        }
+        member.turn_ends();
+        self.crew.reinstate(worker);
+    }
+
+    fn run_connection(&self, id: ConnectionId, desk: &mut Desk, host: &WorkerHost<'_>) {
+        let Some((why, mut conn)) = self.connections.claim(id) else { return };
+        let own_thread = matches!(self.concurrency, Concurrency::Threads { .. });
+        if own_thread && let Some(slot) = self.connections.slot(id) {
+            slot.set_owner(host.worker);
+        }
+        match stream::run(&mut conn, why, desk, &self.core, host) {
+            After::Closed => self.close_connection(id, conn),
+            After::Again => {
+                self.connections.requeue(id, conn, Why::MORE);
+                self.enqueue_connection(id);
+            }
+            After::Park { read, write, deadline } => {
+                if own_thread && write {
+                    // Registered already: then it is announced as it is.
+                    drop(self.poller.add_writer(&*conn.socket, id.0));
+                }
+                self.arm(id, deadline);
+                if self.connections.park(id, conn, read, write) {
+                    self.enqueue_connection(id);
+                }
+            }
+        }
+    }
+
+    /// Arms a slot's timer. The slot is claimed by the caller.
+    fn arm(&self, id: ConnectionId, deadline: Moment) {
+        let key = id.0 & 0xffff_ffff;
+        let alarm = if key & SESSION_TAG != 0 {
+            self.sessions.slot(id).map(|slot| &slot.alarm)
+        } else {
+            self.connections.slot(id).map(|slot| &slot.alarm)
+        };
+        if let Some(alarm) = alarm
+            && self.timers.arm(key, alarm, deadline)
+        {
+            self.wake_poller();
+        }
+    }
+
+    fn run_session(
+        &self,
+        (id, mut session): (ConnectionId, Box<Session>),
+        (why, datagram): (Why, Option<&Fetched>),
+        desk: &mut Desk,
+        host: &WorkerHost<'_>,
+    ) {
+        let listener = session.listener.clone();
+        match datagram::run((id, &mut session), (why, datagram), &listener, desk, host) {
+            After::Closed => self.close_session(id, session),
+            After::Again => self.queue(id, session, Why::MORE),
+            After::Park { read, write, deadline } => {
+                self.arm(id, deadline);
+                if self.sessions.park(id, session, read, write) {
+                    self.enqueue(id.0);
+                }
+            }
+        }
+    }
+
+    /// Takes datagrams of a listener and runs their turns, up to a budget.
+    fn run_datagrams(&self, token: Token, desk: &mut Desk, host: &WorkerHost<'_>) {
+        let Some(listener) = self.sources.datagrams.get(token as usize) else { return };
+        listener.dequeued();
+        for _ in 0..TAKEN_PER_TURN {
+            let taken = listener.take(self);
+            if !matches!(taken, Taken::Nothing | Taken::Settled) && listener.enqueue() {
+                // Whoever takes over from us if this handler blocks goes on with the batch. A leader is
+                // replaced then; under a queue somebody must be there before.
+                match self.crew.shape() {
+                    Shape::Leader => self.ready.push(token),
+                    Shape::Queue => self.enqueue(token),
+                }
+            }
+            match taken {
+                Taken::Nothing => {
+                    listener.flush_replies();
+                    return self.end_of_intake(listener);
+                }
+                Taken::Settled => {}
+                Taken::Session { id, session, why, datagram } => {
+                    self.run_session((id, session), (why, Some(&datagram)), desk, host);
+                }
+                Taken::Raw { peer, datagram } => {
+                    datagram::run_raw(listener, &peer, &datagram, desk);
+                }
+            }
+            if self.crew.member(host.worker).is_blocked() {
+                // Somebody else has gone on meanwhile, and has the listener's turn.
+                return listener.flush_replies();
+            }
+        }
+        listener.flush_replies();
+        if listener.enqueue() {
+            self.enqueue(token);
+        }
+    }
+
+    /// A drain ends the receiving once everything that had arrived was taken.
+    fn end_of_intake(&self, listener: &DatagramListener) {
+        if self.core.is_draining() {
+            listener.close_intake();
+            self.wake_poller();
+        }
+    }
+
+    // ---- leaving ----
+
+    pub(super) fn close_connection(&self, id: ConnectionId, conn: Box<Connection>) {
+        let reason = conn.ended();
+        let traffic = conn.traffic(self.core.clock.now());
+        let line = conn.line.clone();
+        conn.close(&reason);
+        self.core.events.emit(&Event::Closed { id, peer: &line.peer, reason: &reason, traffic });
+        self.connections.free(id);
+        self.somebody_left(&reason);
+    }
+
+    fn close_session(&self, id: ConnectionId, mut session: Box<Session>) {
+        let reason = session.ended().unwrap_or(CloseReason::Done);
+        let line = session.line.clone();
+        line.close();
+        session.finish(&reason);
+        session.listener.end_session(id, &line.peer, self);
+        let traffic = session.traffic(self.core.clock.now());
+        self.core.events.emit(&Event::Closed { id, peer: &line.peer, reason: &reason, traffic });
+        drop(session);
+        self.sessions.free(id);
+        self.somebody_left(&reason);
+    }
+
+    fn somebody_left(&self, reason: &CloseReason) {
+        if self.gate.left() {
+            (0..self.sources.streams.len()).for_each(|index| self.arm_listener(index));
+        }
+        if self.core.is_draining() {
+            self.drain.count(reason);
+            self.wake_poller();
+        }
+    }
+}
+
+impl SessionHost for Engine {
+    fn open(
+        &self,
+        make: &mut dyn FnMut(ConnectionId) -> Session,
+    ) -> Option<(ConnectionId, Box<Session>)> {
+        let id = self.sessions.reserve()?;
+        let session = Box::new(make(id));
+        self.sessions.set_line(id, session.line.clone());
+        self.core.events.emit(&Event::Opened { id, peer: &session.line.peer });
+        Some((id, session))
+    }
+
+    fn claim(&self, id: ConnectionId) -> Option<(Why, Box<Session>)> {
+        self.sessions.claim_idle(id)
+    }
+
+    fn queue(&self, id: ConnectionId, session: Box<Session>, why: Why) {
+        self.sessions.requeue(id, session, why);
+        self.enqueue(id.0);
+    }
+
+    fn notify(&self, id: ConnectionId, why: Why) {
+        Self::notify(self, id, why);
+    }
+}
+
+/// What a callback reaches through its worker.
+pub(super) struct WorkerHost<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) worker: usize,
+}
+
+impl Host for WorkerHost<'_> {
+    fn is_draining(&self) -> bool {
+        self.engine.core.is_draining()
+    }
+
+    fn block_begins(&self) {
+        if matches!(self.engine.concurrency, Concurrency::Pool { .. }) {
+            self.engine.replace(self.worker, false);
+        }
+    }
+
+    fn block_ends(&self) {
+        // The rest of the turn is run beside whoever took over; the crew is told when it is done.
+    }
+
+    fn stop_server(&self) {
+        self.engine.begin_drain(self.engine.core.config.drain_timeout);
+    }
+}
