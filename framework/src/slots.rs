@@ -35,7 +35,7 @@ const WANT_READ: u64 = 1 << 3;
 const WANT_WRITE: u64 = 1 << 4;
 
 /// Reasons that count only while there is an interest in them.
-const ON_READ: u64 = Why::READ.0 | Why::HANGUP.0;
+const ON_READ: u64 = Why::READ.0;
 const ON_WRITE: u64 = Why::WRITE.0;
 
 /// Whether a parked word has a reason for a turn.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::core::{Core, Stage};
-use crate::datagram::{DatagramListener, Session, SessionHost};
+use crate::datagram::{DatagramListener, Session};
 use crate::event::Event;
 use crate::outbox::Post;
 use crate::peer::ConnectionId;

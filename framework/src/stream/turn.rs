@@ -9,7 +9,7 @@ use crate::close::CloseReason;
 use crate::codec::{Decoded, FrameError};
 use crate::config::{TURN_BYTES, TURN_MESSAGES};
 use crate::core::Core;
-use crate::handler::{Context, Handler, Host, Next, Sink, Step, apply, isolated};
+use crate::handler::{Context, Handler, Host, Next, Step, apply, isolated};
 use crate::stream::connection::{Connection, Input, Output, Phase, Service};
 use crate::stream::sink::{StreamSink, broken};
 use crate::sys::poll::is_gone;
@@ -59,7 +59,8 @@ fn settle(conn: &mut Connection, core: &Core) -> After {
     let paused = conn.times.paused_until.is_some();
     let read = match conn.phase {
         Phase::Ended(_) => return After::Closed,
-        Phase::Open => !paused && !held,
+        // Behind the peer's FIN there is nothing to wait for but its end, which is always announced.
+        Phase::Open => !paused && !held && conn.input != Input::Ended,
         Phase::Flushing(_) => false,
         Phase::Lingering { .. } => true,
     };
