@@ -149,9 +149,11 @@ impl Engine {
         let reason = conn.ended();
         let traffic = conn.traffic(self.core.clock.now());
         let line = conn.line.clone();
-        conn.close(&reason);
+        let permit = conn.close(&reason);
         self.core.events.emit(&Event::Closed { id, peer: &line.peer, reason: &reason, traffic });
         self.connections.free(id);
+        // Behind the slot: whoever gets the permit next finds a slot.
+        drop(permit);
         self.somebody_left(&reason);
     }
 

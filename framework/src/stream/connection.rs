@@ -111,8 +111,8 @@ pub(crate) struct Connection {
     pub(crate) told: bool,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    /// The place among `max_connections`; given back when the connection is dropped.
-    _permit: Permit,
+    /// The place among `max_connections`.
+    permit: Permit,
 }
 
 impl Connection {
@@ -147,7 +147,7 @@ impl Connection {
             told: false,
             received: 0,
             sent: 0,
-            _permit: permit,
+            permit,
         }
     }
 
@@ -204,15 +204,16 @@ impl Connection {
         self.phase = Phase::Ended(CloseReason::Io(errno));
     }
 
-    /// Closes the socket; then tells the handler the reason, however long it takes. The permit is given
-    /// back when both is done.
-    pub(crate) fn close(self, reason: &CloseReason) {
-        let Self { line, socket, service, _permit, .. } = self;
+    /// Closes the socket; then tells the handler the reason, however long it takes. The permit is the
+    /// caller's to give back, once the slot is free as well.
+    pub(crate) fn close(self, reason: &CloseReason) -> Permit {
+        let Self { line, socket, service, permit, .. } = self;
         line.close();
         drop(socket);
         match service {
             Service::Messages(mut actor) => actor.finish(reason),
             Service::Bytes(mut actor) => actor.finish(reason),
         }
+        permit
     }
 }
