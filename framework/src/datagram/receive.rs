@@ -4,6 +4,7 @@
 //! it into the session's inbox. Only then, without the lock, does a handler run. So the order of each
 //! peer is kept, and while one worker blocks another goes on with the same batch.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -45,8 +46,12 @@ pub(crate) struct Intake {
 pub(crate) enum Taken {
     /// There is none: everything received is dispatched.
     Nothing,
-    /// It has been passed on or dropped; take the next.
+    /// It waits for its turn already; take the next.
     Settled,
+    /// It was dropped; take the next.
+    Dropped { peer: Peer, reason: DropReason },
+    /// Receiving failed in a way that says nothing of a datagram; take the next.
+    Failed(io::Error),
     /// Run this session's turn with it.
     Session { id: ConnectionId, session: Box<Session>, why: Why, datagram: Fetched },
     /// Give it to the raw handler.
@@ -99,8 +104,12 @@ impl DatagramListener {
     /// Takes the next datagram, receiving more if none is left, and decides whose it is.
     pub(crate) fn take(self: &Arc<Self>, host: &dyn SessionHost) -> Taken {
         let mut intake = self.intake.lock();
-        if intake.is_empty() && !self.receive(&mut intake) {
-            return Taken::Nothing;
+        if intake.is_empty() {
+            match self.receive(&mut intake) {
+                Ok(true) => {}
+                Ok(false) => return Taken::Nothing,
+                Err(error) => return Taken::Failed(error),
+            }
         }
         let (batch, index) = (intake.batch.clone(), intake.next);
         intake.next += 1;
@@ -108,16 +117,16 @@ impl DatagramListener {
         let Some((&head, bytes)) = datagram.batch.get(index) else { return Taken::Settled };
         let peer = Peer::udp(head.peer, self.asked(&head));
         if !self.core.config.answer_service_ports && guard::is_service_port(head.peer.port()) {
-            self.drop_datagram(&peer, DropReason::ServicePort);
-            return Taken::Settled;
+            return Taken::Dropped { peer, reason: DropReason::ServicePort };
         }
         match &self.service {
             DatagramService::Raw(_) => Taken::Raw { peer, datagram },
             DatagramService::Sessions(_) => {
                 let waiting = || Waiting { bytes: bytes.into(), truncated: head.truncated };
                 match self.dispatch(&mut intake.sessions, host, &peer, waiting) {
-                    Some((id, session, why)) => Taken::Session { id, session, why, datagram },
-                    None => Taken::Settled,
+                    Ok(Some((id, session, why))) => Taken::Session { id, session, why, datagram },
+                    Ok(None) => Taken::Settled,
+                    Err(reason) => Taken::Dropped { peer, reason },
                 }
             }
         }
@@ -129,40 +138,35 @@ impl DatagramListener {
     }
 
     /// Receives once. Returns whether there is something now.
-    fn receive(&self, intake: &mut Intake) -> bool {
-        loop {
-            // Taken before the call: what arrives after it is announced anew.
-            if !self.take_readable() {
-                return false;
+    fn receive(&self, intake: &mut Intake) -> io::Result<bool> {
+        // Taken before the call: what arrives after it is announced anew.
+        if !self.take_readable() {
+            return Ok(false);
+        }
+        let Some(socket) = self.socket() else { return Ok(false) };
+        let most = intake.appetite;
+        match socket.receive(intake.room_for_batch(), most) {
+            Ok(received) => {
+                let count = received.count;
+                self.core.events.counters.datagrams_received(count, received.kernel_drops);
+                if count == most {
+                    // There may be more.
+                    self.set_readable();
+                }
+                intake.appetite = if count > 1 { BATCH } else { 1 };
+                Ok(count > 0)
             }
-            let most = intake.appetite;
-            let batch = intake.room_for_batch();
-            let Some(socket) = self.socket() else { return false };
-            let received = socket.receive(batch, most);
-            match received {
-                Ok(received) => {
-                    let count = received.count;
-                    self.core.events.counters.datagrams_received(count, received.kernel_drops);
-                    if count == most {
-                        // There may be more.
-                        self.set_readable();
-                    }
-                    intake.appetite = if count == most || count > 1 { BATCH } else { 1 };
-                    return count > 0;
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                intake.appetite = 1;
+                Ok(false)
+            }
+            Err(error) => {
+                // An ICMP error that somebody's datagram drew ends nothing: having been reported it
+                // is off the socket. A shortage waits for the next datagram.
+                if error.kind() != io::ErrorKind::OutOfMemory {
+                    self.set_readable();
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    intake.appetite = 1;
-                    return false;
-                }
-                // An ICMP error that somebody's datagram drew, or a shortage: it ends nothing. The
-                // error is taken off the socket by having been reported.
-                Err(error) => {
-                    let event = Event::ReceiveFailed { address: &self.address, error: &error };
-                    self.core.events.emit(&event);
-                    if error.kind() != std::io::ErrorKind::OutOfMemory {
-                        self.set_readable();
-                    }
-                }
+                Err(error)
             }
         }
     }
@@ -175,26 +179,22 @@ impl DatagramListener {
         host: &dyn SessionHost,
         peer: &Peer,
         waiting: impl FnOnce() -> Waiting,
-    ) -> Option<(ConnectionId, Box<Session>, Why)> {
-        let addr = peer.socket_addr()?;
+    ) -> Result<Option<(ConnectionId, Box<Session>, Why)>, DropReason> {
+        let addr = peer.socket_addr().ok_or(DropReason::NoRoom)?;
         if let Some(entry) = sessions.find(addr) {
             if entry.inbox.is_empty()
                 && let Some((why, session)) = host.claim(entry.id)
             {
-                return Some((entry.id, session, why));
+                return Ok(Some((entry.id, session, why)));
             }
-            if entry.inbox.push(waiting()) {
-                host.notify(entry.id, Why::READ);
-            } else {
-                self.drop_datagram(peer, DropReason::InboxFull);
+            if !entry.inbox.push(waiting()) {
+                return Err(DropReason::InboxFull);
             }
-            return None;
+            host.notify(entry.id, Why::READ);
+            return Ok(None);
         }
-        let Some((id, session)) = self.begin(sessions, host, peer, addr) else {
-            self.drop_datagram(peer, DropReason::NoRoom);
-            return None;
-        };
-        Some((id, session, Why::START))
+        let begun = self.begin(sessions, host, peer, addr).ok_or(DropReason::NoRoom)?;
+        Ok(Some((begun.0, begun.1, Why::START)))
     }
 
     /// Begins a session; the one that was used longest ago makes room.
@@ -219,7 +219,7 @@ impl DatagramListener {
         Some((id, session))
     }
 
-    pub(super) fn drop_datagram(&self, peer: &Peer, reason: DropReason) {
+    pub(crate) fn drop_datagram(&self, peer: &Peer, reason: DropReason) {
         self.core.events.emit(&Event::DatagramDropped { peer, reason });
     }
 }

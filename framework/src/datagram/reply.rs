@@ -32,24 +32,25 @@ impl ReplyQueue {
     }
 
     /// Takes a reply, unless the guard withholds it or too many wait.
-    fn push(&mut self, reply: &Outgoing<'_>, core: &Core) -> Result<(), SendError> {
+    fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) {
         let Outgoing { bytes, peer, from } = *reply;
         if !self.guard.may_send(peer, Print::of(bytes)) {
-            core.events.emit(&Event::ReplyWithheld { peer });
-            return Ok(());
+            unsent.0.push((peer, None));
+        } else if self.waiting.len() >= MOST_WAITING
+            || self.waiting.bytes() + bytes.len() > MOST_BYTES
+        {
+            unsent.0.push((peer, Some(io::ErrorKind::WouldBlock.into())));
+        } else {
+            self.waiting.push(bytes, peer, from);
         }
-        if self.waiting.len() >= MOST_WAITING || self.waiting.bytes() + bytes.len() > MOST_BYTES {
-            let error = io::Error::from(io::ErrorKind::WouldBlock);
-            core.events.emit(&Event::ReplyFailed { peer, error: &error });
-            return Err(SendError::Full);
-        }
-        self.waiting.push(bytes, peer, from);
-        Ok(())
     }
 
-    /// Sends what waits. A reply that the system refuses is counted and skipped: the others leave.
-    fn flush(&mut self, socket: &DatagramSocket, core: &Core) -> Option<io::Error> {
-        let mut refused = None;
+    /// Sends what waits, if the socket takes any. A reply that the system refuses is skipped: the others
+    /// leave.
+    fn flush(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
+        if self.blocked {
+            return;
+        }
         let mut done = 0;
         {
             let waiting: Vec<Outgoing<'_>> = self.waiting.iter().collect();
@@ -64,16 +65,30 @@ impl ReplyQueue {
                         break;
                     }
                     Err(error) => {
-                        let peer = waiting[done].peer;
-                        core.events.emit(&Event::ReplyFailed { peer, error: &error });
-                        refused = Some(error);
+                        unsent.0.push((waiting[done].peer, Some(error)));
                         done += 1;
                     }
                 }
             }
         }
         self.waiting.forget(done);
-        refused
+    }
+}
+
+/// Replies that were not sent: withheld by the guard, or refused with an error. They are told of once
+/// the queue's lock is released: a log is the user's code.
+#[derive(Debug, Default)]
+struct Unsent(Vec<(SocketAddr, Option<io::Error>)>);
+
+impl Unsent {
+    fn tell(&self, core: &Core) {
+        for (peer, refused) in &self.0 {
+            let peer = *peer;
+            match refused {
+                None => core.events.emit(&Event::ReplyWithheld { peer }),
+                Some(error) => core.events.emit(&Event::ReplyFailed { peer, error }),
+            }
+        }
     }
 }
 
@@ -84,54 +99,55 @@ impl DatagramListener {
         if collected.is_empty() && heard.is_none() {
             return;
         }
-        let mut queue = self.replies.lock();
-        if let Some((peer, print)) = heard {
-            queue.guard.heard(peer, print);
-        }
-        for reply in collected.iter() {
-            // What was not taken has been counted.
-            let _ = queue.push(&reply, &self.core);
-        }
+        self.with_replies(|queue, unsent| {
+            if let Some((peer, print)) = heard {
+                queue.guard.heard(peer, print);
+            }
+            collected.iter().for_each(|reply| queue.push(&reply, unsent));
+            queue.waiting.len() >= BATCH
+        });
         collected.clear();
-        if queue.waiting.len() >= BATCH && !queue.blocked {
-            self.flush(&mut queue);
-        }
-    }
-
-    fn flush(&self, queue: &mut ReplyQueue) -> Option<io::Error> {
-        queue.flush(&*self.socket()?, &self.core)
     }
 
     /// Sends what waits.
     pub(crate) fn flush_replies(&self) {
-        let mut queue = self.replies.lock();
-        if !queue.waiting.is_empty() && !queue.blocked {
-            self.flush(&mut queue);
-        }
+        self.with_replies(|queue, _| !queue.waiting.is_empty());
     }
 
     /// The poller says that the socket takes datagrams again.
     pub(crate) fn unblocked(&self) {
+        self.with_replies(|queue, _| std::mem::take(&mut queue.blocked));
+    }
+
+    /// Acts on the queue, and sends what waits if `act` says so.
+    fn with_replies(&self, act: impl FnOnce(&mut ReplyQueue, &mut Unsent) -> bool) -> Unsent {
+        let mut unsent = Unsent::default();
         let mut queue = self.replies.lock();
-        if std::mem::take(&mut queue.blocked) {
-            self.flush(&mut queue);
+        if act(&mut queue, &mut unsent)
+            && let Some(socket) = self.socket()
+        {
+            queue.flush(&socket, &self.core, &mut unsent);
         }
+        drop(queue);
+        unsent.tell(&self.core);
+        unsent
     }
 }
 
 impl DatagramOutlet for DatagramListener {
     /// Sends one datagram now, behind what waits already.
     fn send(&self, bytes: &[u8], peer: SocketAddr, from: Option<IpAddr>) -> Result<(), SendError> {
-        let mut queue = self.replies.lock();
-        let behind = queue.waiting.len();
-        queue.push(&Outgoing { bytes, peer, from }, &self.core)?;
-        if queue.blocked {
-            return Ok(());
-        }
-        let refused = self.flush(&mut queue);
-        match refused.filter(|_| behind == 0).and_then(|error| error.raw_os_error()) {
-            Some(errno) => Err(SendError::Refused(errno)),
-            None => Ok(()),
+        let unsent = self.with_replies(|queue, unsent| {
+            queue.push(&Outgoing { bytes, peer, from }, unsent);
+            true
+        });
+        // What others had waiting may have failed as well: only the last one is ours.
+        match unsent.0.last() {
+            Some((to, Some(error))) if *to == peer => match error.raw_os_error() {
+                Some(errno) => Err(SendError::Refused(errno)),
+                None => Err(SendError::Full),
+            },
+            _ => Ok(()),
         }
     }
 }

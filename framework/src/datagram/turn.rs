@@ -102,6 +102,8 @@ impl Turn<'_> {
     }
 
     fn start(&mut self) {
+        let peer = &self.session.line.peer;
+        self.listener.core.events.emit(&Event::Opened { id: self.id, peer });
         match self.session.actor.make(&self.session.line.peer) {
             Ok(()) => self.set_up(),
             Err(reason) => self.end(reason),
@@ -334,16 +336,14 @@ impl DatagramListener {
         }
         let over = self.core.stage() >= Stage::Forcing;
         let begun = if over { None } else { self.begin(&mut intake.sessions, host, peer, addr) };
-        match (begun, intake.sessions.find(addr)) {
-            (Some((next, session)), Some(entry)) => {
-                entry.inbox = left;
-                host.queue(next, session, Why::START.and(Why::READ));
-            }
-            _ => {
-                while left.pop().is_some() {
-                    self.drop_datagram(peer, DropReason::NoRoom);
-                }
-            }
+        if let (Some((next, session)), Some(entry)) = (begun, intake.sessions.find(addr)) {
+            entry.inbox = left;
+            host.queue(next, session, Why::START.and(Why::READ));
+            return;
+        }
+        drop(intake);
+        while left.pop().is_some() {
+            self.drop_datagram(peer, DropReason::NoRoom);
         }
     }
 }

@@ -174,14 +174,10 @@ impl Counters {
     pub(crate) fn count(&self, event: &Event<'_>) {
         match event {
             Event::AcceptFailed { .. } => add(&self.accept_errors, 1),
-            Event::Opened { peer, .. } if peer.is_datagram() => {
-                add(&self.sessions, 1);
-                self.sessions_open.fetch_add(1, Ordering::Relaxed);
-            }
+            Event::Opened { peer, .. } if peer.is_datagram() => add(&self.sessions, 1),
             Event::Opened { .. } => add(&self.accepted, 1),
             Event::Closed { peer, reason, .. } if peer.is_datagram() => {
                 add(&self.sessions_closed[reason.kind()], 1);
-                self.sessions_open.fetch_sub(1, Ordering::Relaxed);
             }
             Event::Closed { reason, traffic, .. } => {
                 add(&self.closed[reason.kind()], 1);

@@ -1,5 +1,7 @@
 //! Running what is ready: one turn of whatever a token names, and what follows it.
 
+use std::sync::atomic::Ordering;
+
 use crate::close::CloseReason;
 use crate::datagram::{self, DatagramListener, Fetched, Session, SessionHost, Taken};
 use crate::event::Event;
@@ -103,7 +105,8 @@ impl Engine {
         listener.dequeued();
         for _ in 0..TAKEN_PER_TURN {
             let taken = listener.take(self);
-            if !matches!(taken, Taken::Nothing | Taken::Settled) && listener.enqueue() {
+            let runs = matches!(taken, Taken::Session { .. } | Taken::Raw { .. });
+            if runs && listener.enqueue() {
                 // Whoever takes over from us if this handler blocks goes on with the batch. A leader is
                 // replaced then; under a queue somebody must be there before.
                 match self.crew.shape() {
@@ -117,6 +120,11 @@ impl Engine {
                     return self.end_of_intake(listener);
                 }
                 Taken::Settled => {}
+                Taken::Dropped { peer, reason } => listener.drop_datagram(&peer, reason),
+                Taken::Failed(error) => {
+                    let (address, error) = (&listener.address, &error);
+                    self.core.events.emit(&Event::ReceiveFailed { address, error });
+                }
                 Taken::Session { id, session, why, datagram } => {
                     self.run_session((id, session), (why, Some(&datagram)), desk, host);
                 }
@@ -167,6 +175,7 @@ impl Engine {
         self.core.events.emit(&Event::Closed { id, peer: &line.peer, reason: &reason, traffic });
         drop(session);
         self.sessions.free(id);
+        self.core.events.counters.sessions_open.fetch_sub(1, Ordering::SeqCst);
         self.somebody_left(&reason);
     }
 
@@ -189,7 +198,7 @@ impl SessionHost for Engine {
         let id = self.sessions.reserve()?;
         let session = Box::new(make(id));
         self.sessions.set_line(id, session.line.clone());
-        self.core.events.emit(&Event::Opened { id, peer: &session.line.peer });
+        self.core.events.counters.sessions_open.fetch_add(1, Ordering::SeqCst);
         Some((id, session))
     }
 
