@@ -35,6 +35,9 @@ pub(crate) trait SessionHost {
 /// Datagrams that were received and not dispatched yet.
 pub(crate) struct Intake {
     batch: Arc<Batch>,
+    /// Batches that a handler still read from when the next one was received; as many as workers have
+    /// blocked at a time.
+    retired: Vec<Arc<Batch>>,
     next: usize,
     /// How many to ask the kernel for: one while there is rarely more, since a batch costs more.
     appetite: usize,
@@ -78,6 +81,7 @@ impl Intake {
     pub(super) fn new(room: usize, max_sessions: usize) -> Self {
         Self {
             batch: Arc::new(Batch::new(room)),
+            retired: Vec::new(),
             next: 0,
             appetite: 1,
             room,
@@ -89,10 +93,15 @@ impl Intake {
         self.next >= self.batch.len()
     }
 
-    /// A batch to receive into: the last one, unless a blocked handler still reads from it.
+    /// A batch to receive into: the last one, unless a handler still reads from it.
     fn room_for_batch(&mut self) -> &mut Batch {
         if Arc::get_mut(&mut self.batch).is_none() {
-            self.batch = Arc::new(Batch::new(self.room));
+            let free = self.retired.iter_mut().position(|batch| Arc::get_mut(batch).is_some());
+            let next = match free {
+                Some(at) => self.retired.swap_remove(at),
+                None => Arc::new(Batch::new(self.room)),
+            };
+            self.retired.push(std::mem::replace(&mut self.batch, next));
         }
         self.next = 0;
         // Made or found unshared just now.

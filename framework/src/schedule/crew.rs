@@ -266,12 +266,14 @@ impl Crew {
         state.awake <= state.allowance || self.members[worker].helping.load(Ordering::Relaxed)
     }
 
-    /// A worker is going to block, or was found to: it is struck off. Returns whether this call did it.
-    pub(crate) fn strike_off(&self, worker: usize) -> bool {
+    /// A worker is going to block, or was found to, or computes for long: it is struck off. Returns
+    /// whether this call did it.
+    pub(crate) fn strike_off(&self, worker: usize, hog: bool) -> bool {
         if self.members[worker].blocked.swap(true, Ordering::AcqRel) {
             return false;
         }
-        self.blocks.fetch_add(1, Ordering::Relaxed);
+        // More workers do not help against handlers that compute.
+        self.blocks.fetch_add(u64::from(!hog), Ordering::Relaxed);
         let mut state = self.state.lock();
         state.awake -= 1;
         self.swap_poller(worker, NOBODY);

@@ -287,7 +287,7 @@ impl Engine {
 
     /// A worker blocks, or computes long: strikes it off and calls another one in.
     pub(super) fn replace(&self, worker: usize, hog: bool) {
-        if !self.crew.strike_off(worker) {
+        if !self.crew.strike_off(worker, hog) {
             return;
         }
         self.core.events.emit(&Event::WorkerReplaced { worker, hog });

@@ -51,6 +51,11 @@ impl Member {
         self.turns.fetch_add(1, Ordering::Release);
     }
 
+    /// The turn goes on to another peer's datagram: who watches sees that it moves.
+    pub(crate) fn turn_moves_on(&self) {
+        self.turns.fetch_add(2, Ordering::Release);
+    }
+
     pub(crate) fn turn_ends(&self) {
         self.turns.fetch_add(1, Ordering::Release);
     }

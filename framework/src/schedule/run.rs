@@ -8,7 +8,6 @@ use crate::event::Event;
 use crate::handler::Host;
 use crate::peer::ConnectionId;
 use crate::schedule::Concurrency;
-use crate::schedule::crew::Shape;
 use crate::schedule::engine::Engine;
 use crate::schedule::ready::Token;
 use crate::slots::SESSION_TAG;
@@ -107,11 +106,11 @@ impl Engine {
             let taken = listener.take(self);
             let runs = matches!(taken, Taken::Session { .. } | Taken::Raw { .. });
             if runs && listener.enqueue() {
-                // Whoever takes over from us if this handler blocks goes on with the batch. A leader is
-                // replaced then; under a queue somebody must be there before.
-                match self.crew.shape() {
-                    Shape::Leader => self.ready.push(token),
-                    Shape::Queue => self.enqueue(token),
+                // Whoever takes over from us if this handler blocks goes on with the batch. In a pool
+                // somebody is called in then; else there must be somebody before.
+                match self.concurrency {
+                    Concurrency::Threads { .. } => self.enqueue(token),
+                    Concurrency::Inline | Concurrency::Pool { .. } => self.ready.push(token),
                 }
             }
             match taken {
@@ -132,7 +131,9 @@ impl Engine {
                     datagram::run_raw(listener, &peer, &datagram, desk);
                 }
             }
-            if self.crew.member(host.worker).is_blocked() {
+            let member = self.crew.member(host.worker);
+            member.turn_moves_on();
+            if member.is_blocked() {
                 // Somebody else has gone on meanwhile, and has the listener's turn.
                 return listener.flush_replies();
             }

@@ -35,6 +35,8 @@ struct Watched {
     turns: u64,
     /// Looks at which the same turn was under way.
     looks: u32,
+    /// At the last look it was off the CPU.
+    off_cpu: bool,
     state: Option<StateFile>,
 }
 
@@ -111,7 +113,7 @@ impl Watch {
         let watched = &mut self.workers[worker];
         let turns = member.turns();
         if turns != watched.turns {
-            (watched.turns, watched.looks) = (turns, 0);
+            (watched.turns, watched.looks, watched.off_cpu) = (turns, 0, false);
             return true;
         }
         if turns.is_multiple_of(2) || member.is_blocked() {
@@ -122,8 +124,10 @@ impl Watch {
             watched.state = member.thread().and_then(|thread| StateFile::open(thread).ok());
         }
         let off_cpu = watched.state.as_ref().is_some_and(|s| s.is_off_cpu().unwrap_or(false));
-        if off_cpu || watched.looks >= HOG_LOOKS {
-            engine.replace(worker, !off_cpu);
+        // Off the CPU for a whole nap: a lock that is busy for a moment is not blocking.
+        let blocks = off_cpu && std::mem::replace(&mut watched.off_cpu, off_cpu);
+        if blocks || watched.looks >= HOG_LOOKS {
+            engine.replace(worker, !blocks);
         }
         true
     }
