@@ -81,8 +81,10 @@ impl Engine {
         // A peer that has reset the connection already may have no address any more.
         let addr = addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         let peer = listener.peer_of(addr, &socket);
-        // There is a slot for every permit.
-        let Some(id) = self.connections.reserve() else { return };
+        // There is a slot for every permit: a slot is freed before its permit is given back.
+        let Some(id) = self.connections.reserve() else {
+            return debug_assert!(false, "a permit without a slot");
+        };
         let socket = Arc::new(socket);
         let line = Line::stream(id, peer, socket.clone(), listener.settings.clone());
         self.connections.set_line(id, line.clone());

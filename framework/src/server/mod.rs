@@ -293,7 +293,11 @@ impl Server {
         let mut sources = Sources { streams: Vec::new(), datagrams: Vec::new() };
         let config = &core.config;
         for listener in &self.listeners {
-            let framing = listener.framing.as_ref().unwrap_or(&self.framing).clone();
+            let framing = match &self.services {
+                // Whoever reads and writes bytes as they are has no framing, nor have its remotes.
+                Services::Bytes(_) => Framing::raw(),
+                _ => listener.framing.as_ref().unwrap_or(&self.framing).clone(),
+            };
             let (marks, overflow, post) = (config.marks, config.overflow, post.clone());
             let settings = Arc::new(LineSettings { framing, marks, overflow, post });
             match listener.transport {
