@@ -69,7 +69,7 @@ fn talk(cli: &Cli) -> io::Result<()> {
         Some(bytes) => cli.framing.clone().max_frame(bytes.get()),
         None => cli.framing.clone(),
     };
-    let wire = Arc::new(Wire::open(&cli.url, framing)?);
+    let wire = Arc::new(Wire::open(&cli.url, &framing)?);
     let screen = Screen::new();
     let (end, ends) = bounded(2);
     beside("input", &wire, &end, move |wire| End::Input(send_lines(wire, screen)))?;
@@ -88,7 +88,7 @@ fn beside(
 ) -> io::Result<()> {
     let (wire, end) = (wire.clone(), end.clone());
     let run = move || {
-        let _ = end.send(direction(&wire));
+        drop(end.send(direction(&wire)));
     };
     thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
 }

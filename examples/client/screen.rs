@@ -48,7 +48,7 @@ impl Screen {
 
     pub(crate) fn complain(what: &str) {
         // Whoever closed stderr does not want to know.
-        let _ = writeln!(io::stderr(), "client: {what}");
+        drop(writeln!(io::stderr(), "client: {what}"));
     }
 }
 

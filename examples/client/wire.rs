@@ -19,7 +19,7 @@ pub(crate) enum Wire {
 
 impl Wire {
     /// Connects to the first address of the server that answers.
-    pub(crate) fn open(url: &Url, framing: Framing) -> io::Result<Self> {
+    pub(crate) fn open(url: &Url, framing: &Framing) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for addr in url.addr().to_socket_addrs()? {
             let wire = match url.transport {

@@ -23,5 +23,5 @@ pub(crate) fn run(server: Server) -> switchboard::Result<Outcome> {
 /// Writes a line to stdout, at once. Whoever reads it may be gone: that is no reason to stop serving.
 pub(crate) fn say(line: impl Display) {
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    drop(writeln!(out, "{line}").and_then(|()| out.flush()));
 }

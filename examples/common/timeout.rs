@@ -13,8 +13,7 @@ pub(crate) struct Span(pub(crate) Duration);
 pub(crate) struct Timeout(pub(crate) Option<Duration>);
 
 /// Units, and how many microseconds they have.
-const UNITS: [(&str, u64); 4] =
-    [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
+const UNITS: [(&str, u64); 4] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
 
 const FORM: &str = "write 50us, 500ms, 30s, 2m or none";
 
@@ -56,7 +55,7 @@ impl fmt::Display for Span {
             return f.write_str("none");
         }
         let micros = self.0.as_micros();
-        let whole = UNITS.iter().rev().find(|(_, unit)| micros % u128::from(*unit) == 0);
+        let whole = UNITS.iter().rev().find(|(_, unit)| micros.is_multiple_of(u128::from(*unit)));
         let (name, unit) = whole.unwrap_or(&UNITS[0]);
         write!(f, "{}{name}", micros / u128::from(*unit))
     }

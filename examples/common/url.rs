@@ -73,15 +73,15 @@ fn check_host_and_port(text: &str) -> Result<(), String> {
     if port.parse::<u16>().is_err() || port.starts_with('+') {
         return Err(format!("{port:?} is no port between 0 and 65535"));
     }
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    match bracketed {
-        Some(v6) if v6.parse::<Ipv6Addr>().is_err() => Err(format!("{v6:?} is no IPv6 address")),
-        Some(_) => Ok(()),
-        None if host.contains(':') => Err("put an IPv6 address in brackets: [::1]:9999".to_owned()),
-        None if host.is_empty() => Err("the host is missing".to_owned()),
-        None if host.contains(|c: char| c.is_whitespace() || "/@[]".contains(c)) => {
-            Err(format!("{host:?} is no host"))
-        }
-        None => Ok(()),
+    if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let why = |_| format!("{v6:?} is no IPv6 address");
+        return v6.parse::<Ipv6Addr>().map(drop).map_err(why);
+    }
+    let strange = |c: char| c.is_whitespace() || c.is_control() || "/@[]".contains(c);
+    match host {
+        "" => Err("the host is missing".to_owned()),
+        _ if host.contains(':') => Err("put an IPv6 address in brackets: [::1]:9999".to_owned()),
+        _ if host.contains(strange) => Err(format!("{host:?} is no host")),
+        _ => Ok(()),
     }
 }

@@ -43,7 +43,7 @@ impl fmt::Debug for Escaped<'_> {
 }
 
 /// Whether it would do something else than appear, or be taken for an escape.
-const fn is_unsafe(character: char) -> bool {
+fn is_unsafe(character: char) -> bool {
     character.is_control() || is_line_or_direction(character) || character == '\\'
 }
 
@@ -64,7 +64,10 @@ mod tests {
 
     #[test]
     fn text_of_any_language_is_shown_as_it_is() {
-        check("hello, 'wörld' \"吃了吗\" e\u{301}".as_bytes(), "hello, 'wörld' \"吃了吗\" e\u{301}");
+        check(
+            "hello, 'wörld' \"吃了吗\" e\u{301}".as_bytes(),
+            "hello, 'wörld' \"吃了吗\" e\u{301}",
+        );
         check(b"", "");
     }
 
