@@ -1,0 +1,12 @@
+//! What the example programs share: the options of their command lines, and the lines that scripts read.
+#![allow(dead_code, unused_imports, reason = "each example uses its part of this")]
+
+mod options;
+mod report;
+mod timeout;
+mod url;
+
+pub(crate) use options::ServerOptions;
+pub(crate) use report::{run, say};
+pub(crate) use timeout::{Span, Timeout};
+pub(crate) use url::{Transport, Url};

@@ -1,0 +1,124 @@
+//! A protocol of one's own, to be copied and changed: a key-value store that speaks lines.
+//!
+//! ```text
+//! cargo run --example custom_protocol
+//! printf 'SET colour sky blue\nGET colour\nQUIT\n' | nc -N 127.0.0.1 9996
+//! ```
+//! Three parts, one job each: `Command` knows the grammar and no socket, `Store` the state that all
+//! peers share and no grammar, `Session` brings them together and decides how it goes on.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use clap::Parser;
+use parking_lot::Mutex;
+use switchboard::{Context, FrameError, Framing, Handler, Next, Outcome, Server};
+
+use common::{Url, run};
+
+/// A key-value store. Commands: SET KEY VALUE, GET KEY, DEL KEY, KEYS, QUIT
+#[derive(Parser, Debug)]
+struct Cli {
+    /// Where to listen; repeatable: tcp://HOST:PORT, udp://HOST:PORT
+    #[arg(long, value_name = "URL", default_values = ["tcp://127.0.0.1:9996"])]
+    listen: Vec<Url>,
+}
+
+/// What a peer may say, borrowed from its message.
+enum Command<'a> {
+    Set { key: &'a str, value: &'a str },
+    Get { key: &'a str },
+    Del { key: &'a str },
+    Keys,
+    Quit,
+}
+
+impl<'a> Command<'a> {
+    fn parse(message: &'a [u8]) -> Result<Self, &'static str> {
+        let text = std::str::from_utf8(message).map_err(|_| "this is not UTF-8")?;
+        let mut words = text.trim().splitn(3, ' ');
+        let verb = words.next().unwrap_or_default().to_ascii_uppercase();
+        match (verb.as_str(), words.next(), words.next()) {
+            ("SET", Some(key), Some(value)) => Ok(Self::Set { key, value }),
+            ("GET", Some(key), None) => Ok(Self::Get { key }),
+            ("DEL", Some(key), None) => Ok(Self::Del { key }),
+            ("KEYS", None, None) => Ok(Self::Keys),
+            ("QUIT", None, None) => Ok(Self::Quit),
+            _ => Err("say SET KEY VALUE, GET KEY, DEL KEY, KEYS or QUIT"),
+        }
+    }
+}
+
+/// What all peers share. It is locked for the length of one command, and never while one waits.
+type Store = Mutex<BTreeMap<String, String>>;
+
+/// Keys at most: with lines of 4 KiB the store stays under 40 MiB, whoever fills it.
+const MOST_KEYS: usize = 10_000;
+
+/// One peer.
+struct Session {
+    store: Arc<Store>,
+}
+
+impl Handler for Session {
+    fn handle(&mut self, message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
+        match Command::parse(message) {
+            Ok(Command::Set { key, value }) => {
+                let mut store = self.store.lock();
+                if store.len() >= MOST_KEYS && !store.contains_key(key) {
+                    cx.send("ERR the store is full");
+                } else {
+                    store.insert(key.to_owned(), value.to_owned());
+                    cx.send("OK");
+                }
+            }
+            Ok(Command::Get { key }) => match self.store.lock().get(key) {
+                Some(value) => cx.send(format!("= {value}")),
+                None => cx.send("NONE"),
+            },
+            Ok(Command::Del { key }) => {
+                let known = self.store.lock().remove(key).is_some();
+                cx.send(if known { "OK" } else { "NONE" });
+            }
+            Ok(Command::Keys) => {
+                // Copied, so that a slow reader keeps nobody from the store.
+                let keys: Vec<String> = self.store.lock().keys().cloned().collect();
+                cx.send(format!("{} KEYS", keys.len()));
+                keys.iter().for_each(|key| cx.send(key));
+            }
+            Ok(Command::Quit) => {
+                cx.send("BYE");
+                return Ok(Next::Close);
+            }
+            Err(why) => cx.send(format!("ERR {why}")),
+        }
+        Ok(Next::Continue)
+    }
+
+    /// An over-long line: it is skipped, and the conversation goes on.
+    fn rejected(&mut self, why: &FrameError, cx: &mut Context<'_>) -> io::Result<Next> {
+        cx.send(format!("ERR {why}"));
+        Ok(Next::Continue)
+    }
+
+    fn idle(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        cx.send("BYE you have been silent for long");
+        Ok(Next::Close)
+    }
+
+    fn draining(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+        cx.send("BYE the server is stopping");
+        Ok(Next::Close)
+    }
+}
+
+fn main() -> switchboard::Result<Outcome> {
+    let cli = Cli::parse();
+    let store = Arc::<Store>::default();
+    let server = Server::new(move |_peer| Session { store: store.clone() })
+        .framing(Framing::lines().max_frame(4096).skip_overlong());
+    run(cli.listen.iter().fold(server, |server, url| server.listen(url.listen())))
+}

@@ -1,0 +1,221 @@
+//! What goes wrong around a server: wrong options, a busy port, an impatient person, a reader that is gone.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{DEADLINE, Program, ask, datagrams, example, exchange};
+
+const SERVERS: [&str; 5] =
+    ["echo_server", "over_server", "custom_protocol", "conversation", "datagram_service"];
+
+/// Exit status 2, a line on stderr that says this, and nothing on stdout.
+fn refused(name: &str, args: &[&str], because: &str) {
+    let ended = Program::example(name, args).end();
+    let said = ended.stderr.join("\n");
+    assert_eq!(ended.status.code(), Some(2), "{name} {args:?}: {said}");
+    assert!(said.contains(because), "{name} {args:?}: {said}");
+    assert_eq!(ended.stdout, [""; 0]);
+}
+
+#[test]
+fn wrong_addresses_are_refused_with_a_reason() {
+    let cases = [
+        ("127.0.0.1", "write tcp://HOST:PORT or udp://HOST:PORT"),
+        ("127.0.0.1:9999", "unknown scheme \"127.0.0.1\""),
+        ("tls://127.0.0.1:0", "unknown scheme \"tls\""),
+        ("unix:/tmp/socket", "unix: is not supported yet"),
+        ("unixgram:/tmp/socket", "unixgram: is not supported yet"),
+        ("tcp:127.0.0.1:0", "write tcp://HOST:PORT"),
+        ("tcp://127.0.0.1", "\"127.0.0.1\" has no port"),
+        ("tcp://127.0.0.1:", "\"\" is no port"),
+        ("tcp://127.0.0.1:65536", "\"65536\" is no port"),
+        ("tcp://:9999", "the host is missing"),
+        ("tcp://::1:0", "put an IPv6 address in brackets"),
+        ("tcp://[::x]:0", "\"::x\" is no IPv6 address"),
+        ("tcp://127.0.0.1:0/", "\"0/\" is no port"),
+        ("tcp://a/b:0", "\"a/b\" is no host"),
+        ("tcp://127.0.0.1:0?framing=lines", "are not supported yet"),
+    ];
+    for (url, because) in cases {
+        refused("echo_server", &["--listen", url], because);
+        refused("client", &[url], because);
+    }
+}
+
+#[test]
+fn wrong_values_are_refused_with_a_reason() {
+    let cases: [(&[&str], &str); 16] = [
+        (&["--concurrency", "fork"], "[possible values: inline, threads, pool]"),
+        (&["--workers", "0"], "--workers <N>"),
+        (&["--concurrency", "inline", "--workers", "4"], "no meaning with --concurrency inline"),
+        (&["--max-connections", "many"], "--max-connections <N>"),
+        (&["--framing", "line"], "unknown framing \"line\"; choose one of raw, lines"),
+        (&["--framing", "delimiter:00"], "framing \"delimiter:00\" is not supported yet"),
+        (&["--framing", "fixed:16"], "framing \"fixed:16\" is not supported yet"),
+        (&["--max-frame", "-1"], "unexpected argument '-1'"),
+        (&["--idle-timeout", "5"], "write 50us, 500ms, 30s, 2m or none"),
+        (&["--idle-timeout", "0s"], "none means never"),
+        (&["--drain-timeout", "1h"], "write 50us, 500ms, 30s, 2m or none"),
+        (&["--write-timeout", "99999999999999999m"], "write 50us"),
+        (&["--encoding", "gbk"], "unexpected argument '--encoding'"),
+        (&["--busy-poll", "50us"], "unexpected argument '--busy-poll'"),
+        (&["tcp://127.0.0.1:0"], "unexpected argument 'tcp://127.0.0.1:0'"),
+        (&["--listen"], "a value is required for '--listen <URL>'"),
+    ];
+    for (args, because) in cases {
+        refused("echo_server", args, because);
+        refused("over_server", args, because);
+    }
+    refused("echo_server", &["--reply", "yes", "--no-reply"], "cannot be used with '--no-reply'");
+    refused("over_server", &["--word", ""], "--word <WORD>");
+    refused("client", &[], "<URL>");
+    refused("client", &["tcp://127.0.0.1:1", "--linger", "soon"], "write 50us");
+}
+
+#[test]
+fn help_says_every_default() {
+    for name in SERVERS {
+        let ended = Program::example(name, &["--help"]).end();
+        let said = ended.stdout.join("\n");
+        assert_eq!(ended.status.code(), Some(0));
+        assert!(
+            said.contains("[default: tcp://127.0.0.1:99") || said.contains("udp://127.0.0.1:99")
+        );
+        let without: Vec<_> = said.lines().filter(|line| is_option_without_default(line)).collect();
+        assert!(!said.contains("--concurrency") || without.is_empty(), "{name}: {without:?}");
+    }
+}
+
+/// An option with a value whose line says no default. (Its help may be on the line or below it.)
+fn is_option_without_default(line: &str) -> bool {
+    let has_value = line.trim_start().starts_with("--") && line.contains('<');
+    has_value && line.contains("  ") && line.trim().contains("   ") && !line.contains("[default: ")
+}
+
+#[test]
+fn a_busy_port_is_one_line_that_says_which_and_why() {
+    let mut first = Program::example("echo_server", &["--listen", "tcp://127.0.0.1:0"]);
+    let tcp = first.listening("tcp://");
+    for name in ["echo_server", "over_server", "custom_protocol", "conversation"] {
+        let ended = Program::example(name, &["--listen", &format!("tcp://{tcp}")]).end();
+        assert_eq!(ended.status.code(), Some(1));
+        let why = "Address already in use (os error 98)";
+        assert_eq!(ended.stderr, [format!("Error: cannot listen on tcp://{tcp}: {why}")]);
+        assert_eq!(ended.stdout, [""; 0]);
+    }
+    assert_eq!(exchange(tcp, b"still here"), "STILL HERE");
+    first.drain();
+}
+
+#[test]
+fn a_busy_udp_port_is_no_different() {
+    let mut first = Program::example("echo_server", &["--listen", "udp://127.0.0.1:0"]);
+    let udp = first.listening("udp://");
+    let ended = Program::example("datagram_service", &["--listen", &format!("udp://{udp}")]).end();
+    assert_eq!(ended.status.code(), Some(1));
+    let why = "Address already in use (os error 98)";
+    assert_eq!(ended.stderr, [format!("Error: cannot listen on udp://{udp}: {why}")]);
+    assert_eq!(ask(&datagrams(udp), b"still here"), b"STILL HERE");
+    first.drain();
+}
+
+#[test]
+fn the_port_is_free_as_soon_as_the_server_has_ended() {
+    let mut first = Program::example("echo_server", &["--listen", "tcp://127.0.0.1:0"]);
+    let tcp = first.listening("tcp://");
+    assert_eq!(exchange(tcp, b"one"), "ONE");
+    first.drain();
+    let mut second = Program::example("echo_server", &["--listen", &format!("tcp://{tcp}")]);
+    assert_eq!(second.listening("tcp://"), tcp);
+    assert_eq!(exchange(tcp, b"two"), "TWO");
+    second.drain();
+}
+
+#[test]
+fn the_first_line_of_the_log_says_how_to_stop() {
+    for name in SERVERS {
+        let scheme = if name == "datagram_service" { "udp" } else { "tcp" };
+        let server = Program::example(name, &["--listen", &format!("{scheme}://127.0.0.1:0")]);
+        let first = server.log_line("");
+        assert!(first.contains("Ctrl-C or SIGTERM"), "{name}: {first}");
+    }
+}
+
+/// A client that asks for much and reads nothing: the server can neither send it all nor end the
+/// conversation by itself.
+fn stalled(server: &Program, tcp: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    socket.connect_timeout(&tcp.into(), DEADLINE).expect("a connection");
+    let mut stream = TcpStream::from(socket);
+    stream.set_write_timeout(Some(DEADLINE)).expect("a deadline");
+    stream.write_all(&[vec![b'x'; 16 << 20], b"\n".to_vec()].concat()).expect("sent");
+    assert!(server.line().ends_with("xxx"), "the message is whole, and about to be answered");
+    stream
+}
+
+const STALLING: [&str; 8] = [
+    "--listen",
+    "tcp://127.0.0.1:0",
+    "--framing",
+    "lines",
+    "--max-frame",
+    "20000000",
+    "--print",
+    "--drain-timeout",
+];
+
+#[test]
+fn who_cannot_be_served_in_time_is_forced_and_the_status_says_so() {
+    let mut server = Program::example("echo_server", &[&STALLING[..], &["100ms"]].concat());
+    let tcp = server.listening("tcp://");
+    let stream = stalled(&server, tcp);
+    server.signal(Signal::TERM);
+    let ended = server.end();
+    assert_eq!(ended.status.code(), Some(3), "{:?}", ended.stdout);
+    assert!(ended.stdout[0].contains(" forced=1 stuck=0 "), "{:?}", ended.stdout);
+    drop(stream);
+}
+
+#[test]
+fn a_second_signal_ends_the_drain_at_once() {
+    let mut server = Program::example("echo_server", &[&STALLING[..], &["none"]].concat());
+    let tcp = server.listening("tcp://");
+    let stream = stalled(&server, tcp);
+    server.signal(Signal::TERM);
+    server.log_line("draining");
+    server.signal(Signal::TERM);
+    let ended = server.end();
+    assert_eq!(ended.status.code(), Some(130), "{:?}", ended.stdout);
+    assert!(ended.stdout[0].starts_with("drained completed="), "{:?}", ended.stdout);
+    drop(stream);
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_any_more_stops_nobody() {
+    let mut command = Command::new(example("echo_server"));
+    command.args(["--listen", "tcp://127.0.0.1:0", "--print"]).stderr(Stdio::piped());
+    let mut server = Program::start_and_hear(&mut command, 1);
+    let tcp = server.listening("tcp://");
+    for _ in 0..3 {
+        assert_eq!(exchange(tcp, b"hello"), "HELLO");
+    }
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().status.code(), Some(0));
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_stops_nobody() {
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = Command::new(example("echo_server"));
+    command.args(["--listen", "tcp://127.0.0.1:0"]).env("RUST_LOG", "trace").stderr(writer);
+    let mut server = Program::start(&mut command);
+    let tcp = server.listening("tcp://");
+    assert_eq!(exchange(tcp, b"hello"), "HELLO");
+    server.drain();
+}

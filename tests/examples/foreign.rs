@@ -1,0 +1,113 @@
+//! Clients that are not ours: those of Python's documentation, and netcat.
+
+#![allow(clippy::print_stdout, reason = "a skipped test says so")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use crate::support::{Program, connect, say};
+
+/// The TCP client in the documentation of Python's `socketserver`, word for word.
+const PYTHON_TCP: &str = r#"
+import socket
+import sys
+
+HOST, PORT = "localhost", 9999
+data = " ".join(sys.argv[1:])
+
+# Create a socket (SOCK_STREAM means a TCP socket)
+with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+    # Connect to server and send data
+    sock.connect((HOST, PORT))
+    sock.sendall(bytes(data + "\n", "utf-8"))
+
+    # Receive data from the server and shut down
+    received = str(sock.recv(1024), "utf-8")
+
+print("Sent:    ", data)
+print("Received:", received)
+"#;
+
+/// Its UDP client.
+const PYTHON_UDP: &str = r#"
+import socket
+import sys
+
+HOST, PORT = "localhost", 9999
+data = " ".join(sys.argv[1:])
+
+# SOCK_DGRAM is the socket type to use for UDP sockets
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+# As you can see, there is no connect() call; UDP has no connections.
+# Instead, data is directly sent to the recipient via sendto().
+sock.sendto(bytes(data + "\n", "utf-8"), (HOST, PORT))
+received = str(sock.recv(1024), "utf-8")
+
+print("Sent:    ", data)
+print("Received:", received)
+"#;
+
+fn is_there(program: &str, argument: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg(argument).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let there = command.status().is_ok();
+    if !there {
+        println!("skipped: there is no {program} here");
+    }
+    there
+}
+
+#[test]
+fn the_clients_of_pythons_documentation() {
+    if !is_there("python3", "--version") {
+        return;
+    }
+    let both = ["--listen", "tcp://127.0.0.1:0", "--listen", "udp://127.0.0.1:0"];
+    let mut server = Program::example("echo_server", &both);
+    let ports = [server.listening("tcp://").port(), server.listening("udp://").port()];
+    for (client, port) in [PYTHON_TCP, PYTHON_UDP].into_iter().zip(ports) {
+        let text = client.replace("9999", &port.to_string());
+        let mut python = Command::new("python3");
+        python.args(["-c", &text, "hello", "world", "with", "TCP"]).stderr(Stdio::piped());
+        let ended = Program::start(&mut python).end();
+        let expected = ["Sent:     hello world with TCP", "Received: HELLO WORLD WITH TCP", ""];
+        assert_eq!(ended.stdout, expected, "{ended:?}");
+    }
+    server.drain();
+}
+
+#[test]
+fn netcat() {
+    if !is_there("nc", "-h") {
+        return;
+    }
+    let both = ["--listen", "tcp://127.0.0.1:0", "--listen", "udp://127.0.0.1:0"];
+    let mut server = Program::example("echo_server", &both);
+    let ports = [server.listening("tcp://").port(), server.listening("udp://").port()];
+    let calls: [(&[&str], &str); 2] = [(&["-N"], "hello\n"), (&["-u", "-w1"], "hello")];
+    for ((options, text), port) in calls.into_iter().zip(ports) {
+        let mut nc = Command::new("nc");
+        nc.args(options).args(["127.0.0.1", &port.to_string()]).stdin(Stdio::piped());
+        let mut nc = Program::start(nc.stderr(Stdio::piped()));
+        nc.input().expect("its input").write_all(text.as_bytes()).expect("written");
+        let ended = nc.end();
+        assert_eq!((ended.status.code(), ended.stdout), (Some(0), vec!["HELLO".to_owned()]));
+    }
+    server.drain();
+}
+
+/// The tutorials' client of a length prefix: `struct.pack('i', len(message))`, then the message.
+#[test]
+fn the_length_prefix_of_the_tutorials() {
+    let options = ["--listen", "tcp://127.0.0.1:0", "--framing", "len-le32"];
+    let mut server = Program::example("echo_server", &options);
+    let mut stream = connect(server.listening("tcp://"));
+    let message = "你好, switchboard".as_bytes();
+    let length = i32::try_from(message.len()).expect("short").to_ne_bytes();
+    if cfg!(target_endian = "little") {
+        let answer = "你好, SWITCHBOARD".as_bytes();
+        say(&mut stream, &[&length, message].concat(), &[&length, answer].concat());
+    }
+    server.drain();
+}

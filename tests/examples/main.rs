@@ -1,0 +1,11 @@
+//! Every example program, run as a person runs it: a transcript, a signal, an exit status.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod client;
+mod echo;
+mod faults;
+mod foreign;
+mod over;
+mod services;
