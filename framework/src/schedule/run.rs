@@ -29,7 +29,10 @@ impl Engine {
         } else if token & SESSION_TAG != 0 {
             let id = ConnectionId(token);
             if let Some((why, session)) = self.sessions.claim(id) {
+                let listener = session.listener.clone();
                 self.run_session((id, session), (why, None), desk, &host);
+                // No batch follows that would take its replies along.
+                listener.flush_replies();
             }
         } else {
             self.run_connection(ConnectionId(token), desk, &host);
