@@ -1,13 +1,13 @@
 //! From bind to report: begun, drained, stopped and joined from anywhere, in any order, any number of times.
 
-mod support;
+mod harness;
 
 use std::io;
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use harness::{Client, Gate, Journal, On, PATIENCE, Running, Script, eventually, matrix};
 use parking_lot::Mutex;
-use support::harness::{Client, Gate, Journal, On, PATIENCE, Running, Script, eventually, matrix};
 use switchboard::{ErrorKind, Next, Server, ServerHandle, TcpServer, UdpServer};
 
 matrix! {

@@ -1,15 +1,15 @@
 //! The promises that hold in every mode and on every transport. (Draining, blocking and slow peers: see
 //! `drain`, `concurrency` and `writes`.)
 
-mod support;
+mod harness;
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use harness::{Journal, On, Script, eventually, matrix};
 use proptest::test_runner::{Config, TestRunner};
-use support::harness::{Journal, On, Script, eventually, matrix};
 use switchboard::{CloseReason, Context, Framing, Handler, Next, Remote, Server};
 
 matrix! {
@@ -67,7 +67,11 @@ impl Handler for Exclusive {
         }
         self.next += 1;
         cx.send([b"reply ", message].concat());
-        Ok(if self.next % 7 == 0 { Next::Pause(Duration::from_millis(1)) } else { Next::Continue })
+        Ok(if self.next.is_multiple_of(7) {
+            Next::Pause(Duration::from_millis(1))
+        } else {
+            Next::Continue
+        })
     }
 
     fn idle(&mut self, _cx: &mut Context<'_>) -> io::Result<Next> {
@@ -120,7 +124,7 @@ fn callbacks_of_one_peer_never_overlap_and_keep_the_order(on: On) {
     assert_eq!(complaints.all(), [""; 0]);
 }
 
-fn client_of_exclusive(client: &mut support::harness::Client, messages: usize) {
+fn client_of_exclusive(client: &mut harness::Client, messages: usize) {
     let mut heard = 0;
     for sent in 0..messages {
         client.say(&sent.to_string());
@@ -302,7 +306,7 @@ fn the_longest_datagram_arrives_whole_and_goes_out_whole(on: On) {
 fn parking_loses_no_byte_wherever_the_stream_is_split(on: On) {
     let journal = Journal::default();
     let script = Script::new(&journal);
-    let server = support::harness::Running::of(
+    let server = harness::Running::of(
         on.framed(script.server(), Framing::length_prefix(switchboard::codec::Width::U16Be)),
     );
     let text = b"\0\x03one\0\0\0\x02ab\0\x05three".to_vec();

@@ -1,7 +1,7 @@
 //! What this process holds and does: descriptors, threads, context switches.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -55,7 +55,7 @@ pub(crate) fn threads_named(beginning: &str) -> Vec<PathBuf> {
 }
 
 /// How often a thread was switched out, of its own will or not.
-pub(crate) fn context_switches(task: &PathBuf) -> u64 {
+pub(crate) fn context_switches(task: &Path) -> u64 {
     let status = fs::read_to_string(task.join("status")).unwrap_or_default();
     let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
     lines.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()

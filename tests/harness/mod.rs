@@ -36,26 +36,26 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 macro_rules! matrix {
     (@claim $claim:ident [$($mode:ident)+] $transports:tt) => {
         mod $claim {
-            $($crate::support::harness::matrix! { @mode $claim $mode $transports })+
+            $($crate::harness::matrix! { @mode $claim $mode $transports })+
         }
     };
     (@mode $claim:ident $mode:ident [$($transport:ident)+]) => {
         mod $mode {
             $(#[test]
             fn $transport() {
-                use $crate::support::harness::{On, modes, transports};
+                use $crate::harness::{On, modes, transports};
                 super::super::$claim(On::new(modes::$mode(), transports::$transport()));
             })+
         }
     };
     () => {};
     ($claim:ident: $transports:tt; $($rest:tt)*) => {
-        $crate::support::harness::matrix! { @claim $claim [inline threads pool] $transports }
-        $crate::support::harness::matrix! { $($rest)* }
+        $crate::harness::matrix! { @claim $claim [inline threads pool] $transports }
+        $crate::harness::matrix! { $($rest)* }
     };
     ($claim:ident in $modes:tt: $transports:tt; $($rest:tt)*) => {
-        $crate::support::harness::matrix! { @claim $claim $modes $transports }
-        $crate::support::harness::matrix! { $($rest)* }
+        $crate::harness::matrix! { @claim $claim $modes $transports }
+        $crate::harness::matrix! { $($rest)* }
     };
 }
 pub(crate) use matrix;
