@@ -240,7 +240,8 @@ impl Server {
         self.config.check()?;
         self.check()?;
         let descriptors = raise_descriptors();
-        let max_connections = self.config.connections_under(descriptors.now);
+        let max_connections =
+            self.config.connections_under(descriptors.now, self.concurrency.descriptors_each());
         let failed = |error| Error::system("cannot make a wake-up", error);
         let core = Arc::new(Core::new(self.config.clone()).map_err(failed)?);
         let engine = Engine::new(core.clone(), self.concurrency, max_connections, |post| {
