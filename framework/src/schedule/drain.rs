@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::close::CloseReason;
 use crate::config::FORCE_GRACE;
@@ -68,6 +68,8 @@ pub(crate) struct Drain {
     /// The steps that follow the asking have been taken.
     begun: AtomicBool,
     pub(super) alarm: Alarm,
+    /// When everybody was told to end at once.
+    forced_at: Mutex<Option<Moment>>,
     completed: AtomicUsize,
     told: AtomicUsize,
     forced: AtomicUsize,
@@ -109,6 +111,7 @@ impl Drain {
             asked: Mutex::new(None),
             begun: AtomicBool::new(false),
             alarm: Alarm::new(),
+            forced_at: Mutex::new(None),
             completed: AtomicUsize::new(0),
             told: AtomicUsize::new(0),
             forced: AtomicUsize::new(0),
@@ -162,6 +165,9 @@ impl Engine {
         }
         self.timers.arm(DRAIN_KEY, &self.drain.alarm, deadline);
         self.wake_poller();
+        // Whoever waits for the report hears of the deadline.
+        drop(self.drain.report.lock());
+        self.drain.reported.notify_all();
     }
 
     /// Connections and sessions that are held now, and raw handlers that run.
@@ -228,14 +234,42 @@ impl Engine {
         if !due {
             return;
         }
-        if self.core.advance(Stage::Forcing) {
-            self.drain.begun.store(true, Ordering::SeqCst);
-            self.sources.datagrams.iter().for_each(|listener| listener.close_intake());
-            self.tell_everybody(Why::FORCE);
-            self.timers.arm(DRAIN_KEY, &self.drain.alarm, now.after(FORCE_GRACE));
-        } else {
-            self.end();
+        if self.force() {
+            return;
         }
+        let grace = self.drain.forced_at.lock().map(|at| at.after(FORCE_GRACE));
+        match grace {
+            Some(over) if over <= now => self.end(),
+            // Asked once more meanwhile.
+            Some(over) => drop(self.timers.arm(DRAIN_KEY, &self.drain.alarm, over)),
+            // Somebody is about to.
+            None => {}
+        }
+    }
+
+    /// Tells everybody to end now. Returns whether it is this call that does.
+    fn force(&self) -> bool {
+        if !self.core.advance(Stage::Forcing) {
+            return false;
+        }
+        let now = self.core.clock.now();
+        *self.drain.forced_at.lock() = Some(now);
+        self.drain.begun.store(true, Ordering::SeqCst);
+        self.sources.datagrams.iter().for_each(|listener| listener.close_intake());
+        self.tell_everybody(Why::FORCE);
+        self.timers.arm(DRAIN_KEY, &self.drain.alarm, now.after(FORCE_GRACE));
+        self.wake_poller();
+        true
+    }
+
+    /// Under `Inline` a conversation that waits for its peer holds the only thread, so that nobody would
+    /// notice the drain's deadline: whoever waits for the report does. This says when.
+    fn noticed_from_outside(&self) -> Option<Instant> {
+        let inline = self.concurrency == crate::schedule::Concurrency::Inline;
+        let asked = (*self.drain.asked.lock()).filter(|_| inline)?;
+        let waits = self.core.stage() == Stage::Draining;
+        let left = asked.deadline.since(self.core.clock.now());
+        Instant::now().checked_add(left).filter(|_| waits)
     }
 
     /// It is over: closes the listeners, sends the workers home.
@@ -303,13 +337,18 @@ impl Engine {
         let nobody_serves = || !self.drain.serving.load(Ordering::SeqCst);
         let in_turn = RUNS_TURNS_OF.get() == self.address();
         while report.is_none() && !in_turn && !(deadline.is_some() && nobody_serves()) {
-            match deadline {
-                None => self.drain.reported.wait(&mut report),
-                Some(deadline) => {
-                    if self.drain.reported.wait_until(&mut report, deadline).timed_out() {
-                        break;
-                    }
-                }
+            let forced = self.noticed_from_outside();
+            let Some(until) = deadline.into_iter().chain(forced).min() else {
+                self.drain.reported.wait(&mut report);
+                continue;
+            };
+            if !self.drain.reported.wait_until(&mut report, until).timed_out() {
+                continue;
+            }
+            if forced.is_some_and(|at| at <= until) {
+                MutexGuard::unlocked(&mut report, || self.force());
+            } else {
+                break;
             }
         }
         report.clone().unwrap_or_else(|| DrainReport { stuck: self.open(), ..self.drain.so_far() })

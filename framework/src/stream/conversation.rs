@@ -34,6 +34,21 @@ impl Turn<'_> {
             self.talk(CloseReason::Done, |handler, stream| handler.handle(stream));
             self.conn.left_over = !self.conn.unread.is_empty();
         }
+        let open = self.conn.phase == crate::stream::connection::Phase::Open;
+        if open && !self.conn.left_over {
+            self.has_ended();
+        }
+    }
+
+    /// Closes a conversation whose peer has finished sending, be it that its handler has read up to
+    /// there or that nobody has.
+    fn has_ended(&mut self) -> bool {
+        let ended = matches!(self.conn.input, Input::Ending | Input::Ended);
+        if ended {
+            self.conn.input = Input::Ended;
+            self.step(Step::Close(CloseReason::PeerEof));
+        }
+        ended
     }
 
     /// Whether the conversation is open, not paused, and something can be read without waiting. The
@@ -46,9 +61,7 @@ impl Turn<'_> {
         if !self.conn.unread.is_empty() {
             return true;
         }
-        if self.conn.input == Input::Ending {
-            self.conn.input = Input::Ended;
-            self.step(Step::Close(CloseReason::PeerEof));
+        if self.has_ended() {
             return false;
         }
         if !matches!(self.conn.input, Input::Ready | Input::ReadyToEnd) {
