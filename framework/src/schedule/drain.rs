@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::close::CloseReason;
 use crate::config::FORCE_GRACE;
@@ -64,7 +64,7 @@ impl fmt::Display for DrainReport {
 /// A drain, from before it is asked for until its report.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    asked: Mutex<Option<Asked>>,
+    asked: Mutex<Option<Instant>>,
     /// The steps that follow the asking have been taken.
     begun: AtomicBool,
     pub(super) alarm: Alarm,
@@ -77,12 +77,6 @@ pub(crate) struct Drain {
     serving: AtomicBool,
     report: Mutex<Option<DrainReport>>,
     reported: Condvar,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    at: Instant,
-    deadline: Moment,
 }
 
 thread_local! {
@@ -132,7 +126,7 @@ impl Drain {
     }
 
     fn so_far(&self) -> DrainReport {
-        let took = self.asked.lock().map_or(Duration::ZERO, |asked| asked.at.elapsed());
+        let took = self.asked.lock().map_or(Duration::ZERO, |asked| asked.elapsed());
         DrainReport {
             completed: self.completed.load(Ordering::SeqCst),
             told: self.told.load(Ordering::SeqCst),
@@ -153,21 +147,13 @@ impl Engine {
     /// Begins a drain, or brings the deadline of one forward. Returns at once; may be called from
     /// anywhere, at any time, any number of times.
     pub(crate) fn begin_drain(&self, within: Duration) {
-        let deadline = self.core.clock.now().after(within);
-        {
-            let mut asked = self.drain.asked.lock();
-            let at = asked.map_or_else(Instant::now, |asked| asked.at);
-            let deadline = asked.map_or(deadline, |asked| asked.deadline.min(deadline));
-            *asked = Some(Asked { at, deadline });
-        }
+        let deadline = self.core.drain_by(self.core.clock.now().after(within));
+        self.drain.asked.lock().get_or_insert_with(Instant::now);
         if self.core.advance(Stage::Draining) {
             self.core.events.emit(&Event::Draining { within, open: self.open() });
         }
         self.timers.arm(DRAIN_KEY, &self.drain.alarm, deadline);
         self.wake_poller();
-        // Whoever waits for the report hears of the deadline.
-        drop(self.drain.report.lock());
-        self.drain.reported.notify_all();
     }
 
     /// Connections and sessions that are held now, and raw handlers that run.
@@ -229,20 +215,15 @@ impl Engine {
     /// The drain's deadline has passed: everything that is left ends. And when that has not helped,
     /// those who are stuck are left behind.
     pub(super) fn drain_deadline(&self) {
+        if !self.core.is_overdue() || self.force() {
+            return;
+        }
         let now = self.core.clock.now();
-        let due = self.drain.asked.lock().is_some_and(|asked| asked.deadline <= now);
-        if !due {
-            return;
-        }
-        if self.force() {
-            return;
-        }
         let grace = self.drain.forced_at.lock().map(|at| at.after(FORCE_GRACE));
         match grace {
             Some(over) if over <= now => self.end(),
             // Asked once more meanwhile.
             Some(over) => drop(self.timers.arm(DRAIN_KEY, &self.drain.alarm, over)),
-            // Somebody is about to.
             None => {}
         }
     }
@@ -260,16 +241,6 @@ impl Engine {
         self.timers.arm(DRAIN_KEY, &self.drain.alarm, now.after(FORCE_GRACE));
         self.wake_poller();
         true
-    }
-
-    /// Under `Inline` a conversation that waits for its peer holds the only thread, so that nobody would
-    /// notice the drain's deadline: whoever waits for the report does. This says when.
-    fn noticed_from_outside(&self) -> Option<Instant> {
-        let inline = self.concurrency == crate::schedule::Concurrency::Inline;
-        let asked = (*self.drain.asked.lock()).filter(|_| inline)?;
-        let waits = self.core.stage() == Stage::Draining;
-        let left = asked.deadline.since(self.core.clock.now());
-        Instant::now().checked_add(left).filter(|_| waits)
     }
 
     /// It is over: closes the listeners, sends the workers home.
@@ -337,18 +308,13 @@ impl Engine {
         let nobody_serves = || !self.drain.serving.load(Ordering::SeqCst);
         let in_turn = RUNS_TURNS_OF.get() == self.address();
         while report.is_none() && !in_turn && !(deadline.is_some() && nobody_serves()) {
-            let forced = self.noticed_from_outside();
-            let Some(until) = deadline.into_iter().chain(forced).min() else {
-                self.drain.reported.wait(&mut report);
-                continue;
-            };
-            if !self.drain.reported.wait_until(&mut report, until).timed_out() {
-                continue;
-            }
-            if forced.is_some_and(|at| at <= until) {
-                MutexGuard::unlocked(&mut report, || self.force());
-            } else {
-                break;
+            match deadline {
+                None => self.drain.reported.wait(&mut report),
+                Some(deadline) => {
+                    if self.drain.reported.wait_until(&mut report, deadline).timed_out() {
+                        break;
+                    }
+                }
             }
         }
         report.clone().unwrap_or_else(|| DrainReport { stuck: self.open(), ..self.drain.so_far() })

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::close::CloseReason;
 use crate::config::TURN_BYTES;
-use crate::core::{Core, Stage};
+use crate::core::Core;
 use crate::handler::{Blocking, Duplex, Next, Sink, Step, Stream, StreamHandler, apply, isolated};
 use crate::stream::connection::{Connection, Input, Output, Service};
 use crate::stream::sink::{StreamSink, broken};
@@ -170,15 +170,16 @@ impl Conversation<'_> {
     /// Waits until something can be read, or the conversation is to end: `false`.
     fn wait_to_read(&mut self) -> io::Result<bool> {
         let between = self.standing != Standing::Reading;
-        if between && self.core.is_draining() {
+        let draining = self.core.is_draining();
+        if between && draining {
             self.standing = Standing::Told;
             return Ok(false);
         }
-        let timeout = self.core.config.idle_timeout;
+        let timeout = self.core.patience(self.core.config.idle_timeout);
         let _blocking = Blocking::begin(self.host);
-        let signal = self.core.signal(between);
+        let signal = self.core.signal(draining);
         match wait_one(&*self.conn.socket, Interest::Read, Some(signal), timeout)? {
-            Waited::Woken if self.core.stage() >= Stage::Forcing => {
+            Waited::Woken | Waited::Timeout if self.core.is_overdue() => {
                 self.failure = Some(Step::Abort(CloseReason::Forced));
                 Err(io::ErrorKind::TimedOut.into())
             }
