@@ -91,6 +91,7 @@ fn a_message_of_the_greatest_length_passes_and_one_more_does_not(on: On) {
     assert_eq!(client.hear(), "70000");
     client.send_bytes(&70_001_u32.to_be_bytes());
     client.hears_only("frame longer than the maximum of 70000 bytes\n");
+    drop(client);
     journal.wait_for("finish frame-too-large");
     let server = measuring(on, &journal, Framing::lines().max_frame(10));
     let mut client = server.client();
@@ -106,6 +107,7 @@ fn an_over_long_line_ends_the_connection_before_its_end_arrives(on: On) {
     let mut client = server.client();
     client.send_bytes(&[b'x'; 9_000]);
     client.hears_only("frame longer than the maximum of 8192 bytes\n");
+    drop(client);
     journal.wait_for("finish frame-too-large");
 }
 
@@ -167,6 +169,7 @@ fn a_gibibyte_announced_and_never_sent_is_refused_at_once(on: On) {
         let mut client = server.client();
         client.send_bytes(&announced);
         client.hears_only("frame longer than the maximum of 1048576 bytes\n");
+        drop(client);
         journal.wait_for("finish frame-too-large");
     }
 }
@@ -213,6 +216,7 @@ fn nothing_is_handled_behind_a_bad_frame(on: On) {
     let mut client = server.client();
     client.send_bytes(b"\x01\0\0\0a\xff\xff\xff\xff\x01\0\0\0b\x01\0\0\0c");
     client.hears_only("1\nnegative frame length -1\n");
+    drop(client);
     journal.wait_for("finish bad-frame");
     assert_eq!(journal.count("handle"), 1);
 }
