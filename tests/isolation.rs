@@ -69,6 +69,7 @@ fn every_callback(on: On, wrong: fn() -> io::Result<Next>, reason: &CloseReason)
         if !on.is_udp() {
             assert!(client.is_cut_off(), "{callback}");
         }
+        drop(client);
         let sessions = |stats: &switchboard::Stats| -> u64 {
             stats.sessions_closed().filter(|(name, _)| *name == reason.name()).map(|(_, n)| n).sum()
         };
@@ -237,6 +238,7 @@ fn replies_collected_before_a_panic_are_flushed_before_the_end(on: On) {
     let mut client = server.client();
     client.send_bytes(b"a\nb\nc\nd\n");
     let heard = client.rest().expect("an orderly end");
+    drop(client);
     assert!(heard.starts_with(b"A\nB\n"), "{:?}", String::from_utf8_lossy(&heard));
     journal.wait_for("finish handler-panic");
 }
