@@ -16,9 +16,9 @@ use crate::close::CloseReason;
 use crate::config::FORCE_GRACE;
 use crate::core::Stage;
 use crate::event::Event;
-use crate::peer::{ConnectionId, Peer};
-use crate::schedule::engine::{DRAIN_KEY, Engine};
-use crate::slots::SESSION_TAG;
+use crate::peer::Peer;
+use crate::schedule::engine::Engine;
+use crate::schedule::token::Token;
 use crate::timer::{Alarm, Moment};
 use crate::turn::Why;
 
@@ -152,7 +152,7 @@ impl Engine {
         if self.core.advance(Stage::Draining) {
             self.core.events.emit(&Event::Draining { within, open: self.open() });
         }
-        self.timers.arm(DRAIN_KEY, &self.drain.alarm, deadline);
+        self.arm(Token::Drain, deadline);
         self.wake_poller();
     }
 
@@ -188,10 +188,10 @@ impl Engine {
                 drop(socket.refuse_new());
             }
         }
-        for (token, listener) in (0..).zip(&self.sources.datagrams) {
+        for (index, listener) in (0..).zip(&self.sources.datagrams) {
             // Everything that has arrived is taken once more; then the intake is closed.
             if listener.announce() {
-                self.enqueue(token);
+                self.enqueue(Token::Datagrams(index));
             }
         }
     }
@@ -223,7 +223,7 @@ impl Engine {
         match grace {
             Some(over) if over <= now => self.end(),
             // Asked once more meanwhile.
-            Some(over) => drop(self.timers.arm(DRAIN_KEY, &self.drain.alarm, over)),
+            Some(over) => self.arm(Token::Drain, over),
             None => {}
         }
     }
@@ -238,7 +238,7 @@ impl Engine {
         self.drain.begun.store(true, Ordering::SeqCst);
         self.sources.datagrams.iter().for_each(|listener| listener.close_intake());
         self.tell_everybody(Why::FORCE);
-        self.timers.arm(DRAIN_KEY, &self.drain.alarm, now.after(FORCE_GRACE));
+        self.arm(Token::Drain, now.after(FORCE_GRACE));
         self.wake_poller();
         true
     }
@@ -258,13 +258,13 @@ impl Engine {
         let mut report = self.drain.so_far();
         report.stuck = self.open();
         for token in self.crew.members().iter().filter_map(|member| member.runs()) {
-            let id = ConnectionId(token);
-            let line = match id.0 & SESSION_TAG {
-                0 => self.connections.line(id),
-                _ => self.sessions.line(id),
+            let line = match token {
+                Token::Connection(id) => self.connections.line(id),
+                Token::Session(id) => self.sessions.line(id),
+                Token::Datagrams(_) | Token::Arrivals(_) | Token::Drain => None,
             };
             if let Some(line) = line {
-                self.core.events.emit(&Event::Stuck { id, peer: &line.peer });
+                self.core.events.emit(&Event::Stuck { id: line.id, peer: &line.peer });
                 report.stuck_peers.push(line.peer.clone());
             }
         }
