@@ -65,6 +65,11 @@ impl On {
         self.concurrency == Concurrency::Inline
     }
 
+    /// Here, but under this concurrency.
+    pub(crate) fn under(self, concurrency: Concurrency) -> Self {
+        Self { concurrency, ..self }
+    }
+
     /// Lets a server listen here; a message is a line, or a datagram.
     pub(crate) fn listening(self, server: Server) -> Server {
         let server = server.concurrency(self.concurrency);
