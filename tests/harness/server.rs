@@ -142,6 +142,11 @@ impl Deref for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What a failed test leaves behind tells why.
+            let left = format!("{:?}\n", self.handle.stats());
+            drop(std::io::Write::write_all(&mut std::io::stderr(), left.as_bytes()));
+        }
         self.handle.drain(Duration::from_secs(5));
         if self.conserves && !std::thread::panicking() {
             assert_conserved(&self.handle.stats());
