@@ -298,8 +298,9 @@ impl Crew {
         self.state.lock().awake == 0
     }
 
-    pub(crate) fn awake(&self) -> usize {
-        self.state.lock().awake
+    /// Whether a worker's thread was ever started. (It may have blocked in a handler already.)
+    pub(crate) fn has_started(&self) -> bool {
+        self.state.lock().started > 0
     }
 
     // ---- the watchman ----
