@@ -11,7 +11,8 @@ pub(crate) fn run(server: Server) -> switchboard::Result<Outcome> {
     let bound = server.bind()?;
     // Not earlier: a server that cannot start says one line, which is why.
     env_logger::init_from_env(Env::default().default_filter_or("info"));
-    log::info!("Ctrl-C or SIGTERM ends it when everybody is served; a second one ends it at once");
+    let program = env!("CARGO_CRATE_NAME");
+    log::info!(target: program, "Ctrl-C or SIGTERM drains the server; a second one ends it at once");
     for address in bound.addresses() {
         say(format_args!("listening on {address}"));
     }
