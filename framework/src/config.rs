@@ -132,11 +132,11 @@ impl Config {
         Ok(())
     }
 
-    /// The connections to allow under a descriptor limit: a quarter of a small limit, 64 of a large
-    /// one, stay free for files, listeners and whatever else the program opens.
-    pub(crate) fn connections_under(&self, descriptors: u64) -> usize {
+    /// The connections to allow under a descriptor limit, when each takes so many: a quarter of a small
+    /// limit, 64 of a large one, stay free for files, listeners and whatever else the program opens.
+    pub(crate) fn connections_under(&self, descriptors: u64, each: u64) -> usize {
         let reserve = 64.min(descriptors / 4);
-        let room = usize::try_from(descriptors - reserve).unwrap_or(usize::MAX).max(1);
+        let room = usize::try_from((descriptors - reserve) / each).unwrap_or(usize::MAX).max(1);
         self.max_connections.unwrap_or(room).min(MOST_CONNECTIONS)
     }
 }
@@ -152,11 +152,12 @@ mod tests {
     #[test]
     fn the_reserve_is_a_quarter_of_a_small_limit_and_64_of_a_large_one() {
         let config = Config::default();
-        assert_eq!(config.connections_under(64), 48);
-        assert_eq!(config.connections_under(1024), 960);
-        assert_eq!(config.connections_under(20_000), 19_936);
+        assert_eq!(config.connections_under(64, 1), 48);
+        assert_eq!(config.connections_under(1024, 1), 960);
+        assert_eq!(config.connections_under(1024, 2), 480);
+        assert_eq!(config.connections_under(20_000, 1), 19_936);
         let config = Config { max_connections: Some(7), ..Config::default() };
-        assert_eq!(config.connections_under(1024), 7);
+        assert_eq!(config.connections_under(1024, 1), 7);
     }
 
     #[test]

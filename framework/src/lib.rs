@@ -1,4 +1,84 @@
-//! switchboard: write one handler; it serves TCP and UDP with the concurrency that you select.
+//! A socket-server framework: write one handler; it serves TCP and UDP with the concurrency you select.
+//!
+//! Handlers are plain blocking code. There is no async runtime, and no unsafe code.
+//!
+#![cfg_attr(feature = "signals", doc = "```no_run")]
+#![cfg_attr(not(feature = "signals"), doc = "```ignore")]
+//! use std::io;
+//! use switchboard::{Concurrency, Context, Handler, Next, Outcome, Server};
+//!
+//! struct Upper;
+//!
+//! impl Handler for Upper {
+//!     fn handle(&mut self, message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
+//!         cx.send(message.to_ascii_uppercase());
+//!         Ok(Next::Continue)
+//!     }
+//! }
+//!
+//! fn main() -> switchboard::Result<Outcome> {
+//!     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+//!     Server::new(|_peer| Upper)
+//!         .tcp("127.0.0.1:9999")
+//!         .udp("127.0.0.1:9999")
+//!         .concurrency(Concurrency::pool(16))
+//!         .run_until_signal()
+//! }
+//! ```
+//!
+//! # The map
+//!
+//! **What you write** is one of three handlers, and a factory that makes one for each peer:
+//!
+//! | | gets | state | serves |
+//! |---|---|---|---|
+//! | [`Handler`] | one message at a time | a value for each peer | TCP, UDP |
+//! | [`StreamHandler`] | a [`Stream`] to read and write as it likes | a value for each connection | TCP |
+//! | [`DatagramHandler`] | one [`Datagram`] at a time | one value for all | UDP |
+//!
+//! [`handler_fn`] makes a closure a [`Handler`]. Each callback of a [`Handler`] gets a [`Context`]: it
+//! sends, says who the [`Peer`] is, and makes a [`Remote`] that sends from any thread. Each callback
+//! returns a [`Next`], which says how it goes on; a connection ends for exactly one [`CloseReason`].
+//!
+//! **What cuts messages out of a stream** is a [`Framing`]: raw reads, lines, or a length before each
+//! message. The module [`codec`] has them without any socket. A datagram is a message as it is.
+//!
+//! **What serves** is a [`Server`]: listeners ([`Listen`]), limits and timeouts, each with a default that
+//! is listed [there](Server#defaults). [`Server::bind`] opens the listeners and gives a [`BoundServer`]
+//! that knows its addresses; [`Server::serve`] runs on the calling thread, [`Server::spawn`] on its own.
+//! [`TcpServer`] and [`UdpServer`] are short ways in.
+//!
+//! **What ends it** is a drain, by a [`ServerHandle`], by [`Next::StopServer`] or by a signal: nobody new
+//! is let in, those who are queued are served, everybody is told, everything is flushed, and a
+//! [`DrainReport`] says what became of whom. `Server::run_until_signal` returns an [`Outcome`] whose
+//! exit status says the same.
+//!
+//! **What it did** is in the numbers of [`ServerHandle::stats`], and in lines of the `log` crate under the
+//! target `switchboard`; without a logger they go nowhere.
+//!
+//! # Concurrency
+//!
+//! One value of [`Concurrency`] selects how handlers run. Handlers are the same under each, and so is
+//! what is promised to them.
+//!
+//! | | `Inline` | `Threads { max }` | `Pool { workers }` (default) |
+//! |---|---|---|---|
+//! | a connection between messages | parked | holds its thread | parked: a slot and no thread |
+//! | a handler that blocks | blocks the server | blocks its own thread | a sleeping worker takes over |
+//! | datagrams | on the serving thread | on any thread that is free | on any worker that is free |
+//! | good for | tests, tiny tools | odd protocols, debugging, a few hundred peers | everything else |
+//!
+//! The datagrams of one peer are handled in order under each.
+//!
+//! # Features
+//!
+//! | feature | default | brings |
+//! |---|---|---|
+//! | `signals` | yes | `run_until_signal`: SIGINT and SIGTERM drain the server |
+//!
+//! # Platform
+//!
+//! Linux only for now: on other systems it does not compile, and says so.
 #![forbid(unsafe_code)]
 
 mod close;

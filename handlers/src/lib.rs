@@ -53,3 +53,8 @@ pub use once::Once;
 pub use over::{Over, QuitWords};
 pub use silent::Silent;
 pub use upper::Upper;
+
+/// The README's code is compiled by the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeDoctests;

@@ -80,6 +80,11 @@ impl Turn<'_> {
         if why.has(Why::EVICT) {
             self.end(CloseReason::Evicted);
         }
+        if self.listener.core.stage() >= Stage::Forcing {
+            // The handler returned after the drain's deadline: nobody comes to end it any more.
+            self.end(CloseReason::Forced);
+            return false;
+        }
         if self.listener.core.is_draining() && self.is_open() && !self.session.told {
             self.session.told = true;
             self.ask(CloseReason::Draining, |h, cx| h.draining(cx));

@@ -94,7 +94,7 @@ impl<'a> Context<'a> {
     }
 
     /// Runs code that blocks (a query, a file, a lock), after telling the pool, so that another worker
-    /// takes over at once. Without it the pool notices by itself, about a millisecond later.
+    /// takes over at once. Without it the pool notices by itself, some milliseconds later.
     ///
     /// What was collected is written first. Under `Inline` nobody can take over: the code blocks the
     /// server.

@@ -60,6 +60,11 @@ impl Member {
         self.turns.fetch_add(1, Ordering::Release);
     }
 
+    /// Within its turn it goes on with this.
+    pub(crate) fn goes_on_with(&self, token: u64) {
+        self.running.store(token, Ordering::Relaxed);
+    }
+
     pub(crate) fn turns(&self) -> u64 {
         self.turns.load(Ordering::Acquire)
     }

@@ -70,6 +70,14 @@ impl Concurrency {
         Self::Pool { workers }
     }
 
+    /// Descriptors that each connection takes: under `Threads` its thread has a wake-up as well.
+    pub(crate) const fn descriptors_each(self) -> u64 {
+        match self {
+            Self::Inline | Self::Pool { .. } => 1,
+            Self::Threads { .. } => 2,
+        }
+    }
+
     /// A thread for each connection, at most so many.
     #[must_use]
     pub const fn threads(max: usize) -> Self {

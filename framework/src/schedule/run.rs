@@ -29,7 +29,10 @@ impl Engine {
         } else if token & SESSION_TAG != 0 {
             let id = ConnectionId(token);
             if let Some((why, session)) = self.sessions.claim(id) {
+                let listener = session.listener.clone();
                 self.run_session((id, session), (why, None), desk, &host);
+                // No batch follows that would take its replies along.
+                listener.flush_replies();
             }
         } else {
             self.run_connection(ConnectionId(token), desk, &host);
@@ -125,7 +128,11 @@ impl Engine {
                     self.core.events.emit(&Event::ReceiveFailed { address, error });
                 }
                 Taken::Session { id, session, why, datagram } => {
+                    // A drain names whoever is stuck.
+                    let member = self.crew.member(host.worker);
+                    member.goes_on_with(id.0);
                     self.run_session((id, session), (why, Some(&datagram)), desk, host);
+                    member.goes_on_with(token);
                 }
                 Taken::Raw { peer, datagram } => {
                     datagram::run_raw(listener, &peer, &datagram, desk);

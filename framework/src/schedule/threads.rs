@@ -8,10 +8,23 @@ use crate::sys::poll::{Interest, Waited, wait_one, wait_wake};
 use crate::sys::wake::Wake;
 use crate::turn::{Desk, Why};
 
+/// Makes ready for a connection's first turn: what comes up during it must find its way back to this
+/// worker, or another one would attend the connection as well.
+pub(super) fn prepare(engine: &Engine, token: u64, worker: usize) {
+    if is_connection(token) {
+        // Without it `attend` gives the connection up.
+        let _ = own_wake(engine.crew.member(worker));
+    }
+}
+
+fn is_connection(token: u64) -> bool {
+    token >> 32 != 0 && token & SESSION_TAG == 0
+}
+
 /// Stays with a connection until it has ended. (Datagrams have no thread of their own: a token of
 /// theirs is done already.)
 pub(super) fn attend(engine: &Engine, token: u64, worker: usize, desk: &mut Desk) {
-    if token >> 32 == 0 || token & SESSION_TAG != 0 {
+    if !is_connection(token) {
         return;
     }
     let id = ConnectionId(token);

@@ -125,7 +125,7 @@ impl Watch {
         }
         let off_cpu = watched.state.as_ref().is_some_and(|s| s.is_off_cpu().unwrap_or(false));
         // Off the CPU for a whole nap: a lock that is busy for a moment is not blocking.
-        let blocks = off_cpu && std::mem::replace(&mut watched.off_cpu, off_cpu);
+        let blocks = std::mem::replace(&mut watched.off_cpu, off_cpu) && off_cpu;
         if blocks || watched.looks >= HOG_LOOKS {
             engine.replace(worker, !blocks);
         }

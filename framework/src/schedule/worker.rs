@@ -20,6 +20,9 @@ pub(crate) fn run(engine: &Engine, worker: usize) {
             && crew.may_work(worker)
             && let Some(token) = engine.ready.pop()
         {
+            if own_threads {
+                threads::prepare(engine, token, worker);
+            }
             engine.run(token, worker, &mut desk);
             if own_threads {
                 threads::attend(engine, token, worker, &mut desk);

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::peer::Address;
 use crate::schedule::{DrainReport, Engine};
 use crate::server::handle::ServerHandle;
 #[cfg(feature = "signals")]
 use crate::server::{handle::Outcome, signal};
+use crate::sys::limits::Descriptors;
 
 /// A server whose listeners are open. Clients can connect already; they are served once
 /// [`serve`](BoundServer::serve) or [`spawn`](BoundServer::spawn) runs.
@@ -19,12 +21,44 @@ use crate::server::{handle::Outcome, signal};
 pub struct BoundServer {
     engine: Arc<Engine>,
     addresses: Arc<[Address]>,
+    descriptors: Descriptors,
+    max_connections: usize,
     served: AtomicBool,
 }
 
 impl BoundServer {
-    pub(super) fn new(engine: Arc<Engine>, addresses: Vec<Address>) -> Self {
-        Self { engine, addresses: addresses.into(), served: AtomicBool::new(false) }
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        addresses: Vec<Address>,
+        descriptors: Descriptors,
+        max_connections: usize,
+    ) -> Self {
+        let (addresses, served) = (addresses.into(), AtomicBool::new(false));
+        Self { engine, addresses, descriptors, max_connections, served }
+    }
+
+    /// Says what it serves on, and with what.
+    fn announce(&self) {
+        let Descriptors { before, now } = self.descriptors;
+        let max_connections = self.max_connections;
+        let events = &self.engine.core.events;
+        if now > before {
+            events.emit(&Event::DescriptorsRaised { before, now, max_connections });
+        }
+        if max_connections as u64 > now {
+            events.emit(&Event::DescriptorsShort { descriptors: now, max_connections });
+        }
+        for address in &*self.addresses {
+            events.emit(&Event::Listening { address });
+        }
+        let asked = self.engine.core.config.receive_buffer;
+        for listener in &self.engine.sources.datagrams {
+            let granted = listener.socket().and_then(|socket| socket.receive_buffer().ok());
+            if let Some(granted) = granted.filter(|&granted| granted < asked) {
+                let address = &listener.address;
+                events.emit(&Event::SmallReceiveBuffer { address, asked, granted });
+            }
+        }
     }
 
     /// What it listens on, in the order in which it was told to, with the real ports.
@@ -47,6 +81,7 @@ impl BoundServer {
     /// The system refused a thread or a registration. Nobody was served then.
     pub fn serve(self) -> Result<DrainReport> {
         self.served.store(true, Ordering::SeqCst);
+        self.announce();
         self.engine.serve()
     }
 

@@ -22,7 +22,6 @@ use crate::config::{Config, Overflow};
 use crate::core::Core;
 use crate::datagram::{DatagramListener, DatagramService};
 use crate::error::{Error, Result};
-use crate::event::Event;
 use crate::handler::{DatagramHandler, Factory, Handler, StreamHandler};
 use crate::outbox::{LineSettings, Post};
 use crate::peer::{Address, Peer};
@@ -241,27 +240,18 @@ impl Server {
         self.config.check()?;
         self.check()?;
         let descriptors = raise_descriptors();
-        let max_connections = self.config.connections_under(descriptors.now);
+        let max_connections =
+            self.config.connections_under(descriptors.now, self.concurrency.descriptors_each());
         let failed = |error| Error::system("cannot make a wake-up", error);
         let core = Arc::new(Core::new(self.config.clone()).map_err(failed)?);
         let engine = Engine::new(core.clone(), self.concurrency, max_connections, |post| {
             self.open(&core, &post)
         })?;
-        let events = &core.events;
-        if descriptors.now > descriptors.before {
-            let (before, now) = (descriptors.before, descriptors.now);
-            events.emit(&Event::DescriptorsRaised { before, now, max_connections });
-        }
-        if max_connections as u64 > descriptors.now {
-            let descriptors = descriptors.now;
-            events.emit(&Event::DescriptorsShort { descriptors, max_connections });
-        }
         let streams = engine.sources.streams.iter().map(|listener| listener.address.clone());
         let datagrams = engine.sources.datagrams.iter().map(|listener| listener.address.clone());
         let opened: Vec<_> = streams.chain(datagrams).collect();
         let addresses = in_order(&self.listeners, &opened);
-        addresses.iter().for_each(|address| events.emit(&Event::Listening { address }));
-        Ok(BoundServer::new(engine, addresses))
+        Ok(BoundServer::new(engine, addresses, descriptors, max_connections))
     }
 
     fn check(&self) -> Result<()> {
@@ -348,18 +338,11 @@ impl Server {
             Services::Datagrams(handler) => Some(DatagramService::Raw(handler.clone())),
             Services::Bytes(_) => None,
         };
-        let bound = listener.bind(|addr| {
+        listener.bind(|addr| {
             let service = service().ok_or(std::io::ErrorKind::Unsupported)?;
             let (settings, core) = (settings.clone(), core.clone());
             DatagramListener::bind(addr, listener.dual_stack, service, settings, core)
-        })?;
-        let asked = core.config.receive_buffer;
-        let granted = bound.socket().and_then(|socket| socket.receive_buffer().ok());
-        if let Some(granted) = granted.filter(|&granted| granted < asked) {
-            let address = &bound.address;
-            core.events.emit(&Event::SmallReceiveBuffer { address, asked, granted });
-        }
-        Ok(bound)
+        })
     }
 
     /// Binds, and serves on this thread until the server was drained.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::stream::admit::{Gate, Permit, Refused};
+use crate::sys::errno;
 use crate::sys::socket::{Listener, Socket};
 
 /// Connections accepted in one round, so that a flood on one listener does not starve the rest.
@@ -31,36 +32,13 @@ pub(crate) enum AfterError {
 
 /// Decides what to do after accept(2) failed. Total: every number has an answer, and none ends the
 /// server.
-///
-/// accept(2) tells Linux servers to treat pending network errors of the new socket like "try again".
-pub(crate) fn after_accept_error(errno: Option<i32>) -> AfterError {
-    use rustix::io::Errno as E;
-    /// Somebody connected and failed, or a filter of the system's said no: the next one may be fine.
-    const ONE_CONNECTIONS: [E; 12] = [
-        E::INTR,
-        E::CONNABORTED,
-        E::PROTO,
-        E::NOPROTOOPT,
-        E::HOSTDOWN,
-        E::NONET,
-        E::HOSTUNREACH,
-        E::OPNOTSUPP,
-        E::NETDOWN,
-        E::NETUNREACH,
-        E::TIMEDOUT,
-        E::PERM,
-    ];
-    const BROKEN: [E; 3] = [E::BADF, E::NOTSOCK, E::INVAL];
-    let among = |errors: &[E]| errors.iter().any(|error| Some(error.raw_os_error()) == errno);
-    if among(&[E::AGAIN]) {
-        AfterError::Empty
-    } else if among(&ONE_CONNECTIONS) {
-        AfterError::Retry
-    } else if among(&BROKEN) {
-        AfterError::Stop
-    } else {
+pub(crate) fn after_accept_error(number: Option<i32>) -> AfterError {
+    match number {
+        Some(errno::AGAIN) => AfterError::Empty,
+        Some(number) if errno::ONE_CONNECTIONS.contains(&number) => AfterError::Retry,
+        Some(number) if errno::BROKEN_LISTENER.contains(&number) => AfterError::Stop,
         // EMFILE, ENFILE, ENOBUFS, ENOMEM, and whatever nobody thought of.
-        AfterError::Rest
+        _ => AfterError::Rest,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::close::CloseReason;
 use crate::codec::{Decoded, FrameError};
 use crate::config::{TURN_BYTES, TURN_MESSAGES};
-use crate::core::Core;
+use crate::core::{Core, Stage};
 use crate::handler::{Context, Handler, Host, Next, Step, apply, isolated};
 use crate::stream::connection::{Connection, Input, Output, Phase, Service};
 use crate::stream::sink::{StreamSink, broken};
@@ -91,11 +91,16 @@ impl Turn<'_> {
             self.flush();
         }
         self.receive();
-        if self.core.is_draining() {
+        let too_late = self.core.stage() >= Stage::Forcing;
+        if self.core.is_draining() && !too_late {
             self.tell_of_the_drain();
         }
         self.flush();
         self.close_if_flushed();
+        if too_late && !matches!(self.conn.phase, Phase::Ended(_)) {
+            // The handler returned after the drain's deadline: nobody comes to end it any more.
+            self.end(CloseReason::Forced);
+        }
     }
 
     /// Takes note of what the poller announced.

@@ -10,6 +10,7 @@ pub(crate) mod wake;
 pub(crate) mod datagrams;
 pub(crate) mod socket;
 
+pub(crate) mod errno;
 pub(crate) mod limits;
 pub(crate) mod thread;
 

@@ -1,0 +1,391 @@
+//! From bind to report: begun, drained, stopped and joined from anywhere, in any order, any number of times.
+
+mod harness;
+
+use std::io;
+use std::net::{TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use harness::{Client, Gate, Journal, On, PATIENCE, Running, Script, eventually, matrix};
+use parking_lot::Mutex;
+use switchboard::{ErrorKind, Next, Server, ServerHandle, TcpServer, UdpServer};
+
+matrix! {
+    an_idle_server_stops_at_once: [tcp udp];
+    a_drain_before_serving_ends_it_as_it_begins: [tcp udp];
+    a_drain_called_right_after_spawn_returns: [tcp udp];
+    a_server_that_never_served_is_dropped_and_its_port_is_free: [tcp udp];
+    a_hundred_drains_at_once_agree: [tcp udp];
+    a_drain_inside_a_handler_returns_and_the_server_ends: [tcp udp];
+    a_handle_answers_after_the_end: [tcp udp];
+    the_port_is_free_at_once: [tcp udp];
+    a_handler_that_runs_may_finish_and_its_reply_arrives: [tcp udp];
+    a_stuck_handler_is_named_and_the_drain_returns in [threads pool]: [tcp udp];
+    a_handler_waiting_for_a_drain_signal_is_told: [tcp udp];
+    everybody_is_told_at_once: [tcp udp];
+    the_report_adds_up: [tcp];
+    a_second_drain_brings_the_deadline_forward: [tcp udp];
+    serving_on_the_callers_thread_returns_the_report: [tcp udp];
+    stop_server_ends_it_from_setup_too: [tcp udp];
+    a_drain_from_another_thread_while_a_handler_drains: [tcp udp];
+}
+
+fn an_idle_server_stops_at_once(on: On) {
+    let journal = Journal::default();
+    let took = (0..5).map(|_| {
+        let server = on.play(Script::new(&journal));
+        server.client().ask("x");
+        let began = Instant::now();
+        let report = server.stop();
+        assert_eq!(report.stuck, 0, "{report}");
+        began.elapsed()
+    });
+    let best = took.min().expect("five of them");
+    assert!(best < Duration::from_millis(60), "the best of five took {best:?}");
+}
+
+fn a_drain_before_serving_ends_it_as_it_begins(on: On) {
+    let journal = Journal::default();
+    let bound = on.listening(Script::new(&journal).server()).bind().expect("bound");
+    let handle = bound.handle();
+    handle.begin_drain(Duration::from_secs(5));
+    let report = handle.drain(Duration::from_secs(5));
+    assert!(report.is_clean(), "{report}");
+    let report = bound.serve().expect("it has nothing to do");
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(handle.join(), report);
+}
+
+fn a_drain_called_right_after_spawn_returns(on: On) {
+    let journal = Journal::default();
+    for _ in 0..20 {
+        let server = on.listening(Script::new(&journal).server()).spawn().expect("it starts");
+        assert!(server.drain(PATIENCE).is_clean());
+    }
+}
+
+fn a_server_that_never_served_is_dropped_and_its_port_is_free(on: On) {
+    let journal = Journal::default();
+    let bound = on.listening(Script::new(&journal).server()).bind().expect("bound");
+    let handle = bound.handle();
+    let addr = bound.addresses()[0].socket_addr().expect("an address");
+    drop(bound);
+    assert!(handle.join().is_clean(), "nobody serves any more: nothing to wait for");
+    assert!(handle.drain(Duration::from_secs(1)).is_clean());
+    rebind(on, addr);
+}
+
+/// Binds what a server has left.
+fn rebind(on: On, addr: std::net::SocketAddr) {
+    let again = Server::new(|_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
+    let again = if on.is_udp() { again.udp(addr) } else { again.tcp(addr) };
+    drop(again.bind().expect("the port is free"));
+}
+
+fn a_hundred_drains_at_once_agree(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    server.client().ask("x");
+    let reports = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for number in 0..100 {
+            let (server, reports) = (&server, &reports);
+            scope.spawn(move || {
+                let report = match number % 3 {
+                    0 => server.drain(Duration::from_secs(5)),
+                    1 => {
+                        server.begin_drain(Duration::from_secs(5));
+                        server.join()
+                    }
+                    _ => server.stop(),
+                };
+                reports.lock().push(report);
+            });
+        }
+    });
+    let reports = reports.into_inner();
+    assert_eq!(reports.len(), 100);
+    assert!(reports.iter().all(|report| *report == reports[0]), "{reports:?}");
+}
+
+fn a_drain_inside_a_handler_returns_and_the_server_ends(on: On) {
+    let journal = Journal::default();
+    let own: std::sync::Arc<Mutex<Option<ServerHandle>>> = std::sync::Arc::default();
+    let known = own.clone();
+    let server = on.play(Script::new(&journal).handle(move |_, cx| {
+        let handle = known.lock().clone().ok_or_else(|| io::Error::other("no handle"))?;
+        handle.drain(Duration::from_secs(5));
+        handle.stop();
+        handle.join();
+        handle.begin_drain(Duration::from_secs(5));
+        cx.send("returned");
+        Ok(Next::Close)
+    }));
+    *own.lock() = Some((*server).clone());
+    let mut client = server.client();
+    // It has asked to be stopped at once: its reply may be lost, but it returns.
+    client.say("x");
+    let report = server.join();
+    assert_eq!(report.stuck, 0, "{report}");
+    own.lock().take();
+}
+
+fn a_handle_answers_after_the_end(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    server.client().ask("x");
+    let report = server.drain(PATIENCE);
+    assert_eq!(server.drain(PATIENCE), report);
+    assert_eq!(server.stop(), report);
+    assert_eq!(server.join(), report);
+    server.begin_drain(PATIENCE);
+    let stats = server.stats();
+    assert_eq!(stats.messages, 1);
+    assert_eq!((stats.connections_open, stats.sessions_open), (0, 0));
+    assert_eq!(server.addresses().len(), 1);
+}
+
+fn the_port_is_free_at_once(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    let addr = server.addr();
+    let mut client = server.client();
+    assert_eq!(client.ask("x"), "X");
+    server.drain(PATIENCE);
+    // Its connections are in TIME_WAIT on our side now.
+    rebind(on, addr);
+    if !on.is_udp() {
+        drop(client);
+        assert!(TcpStream::connect(addr).is_err(), "nobody listens after the end");
+    }
+}
+
+fn a_handler_that_runs_may_finish_and_its_reply_arrives(on: On) {
+    let (journal, gate) = (Journal::default(), Gate::default());
+    let _opens = gate.open_at_the_end();
+    let at_gate = gate.clone();
+    let server = on.play(Script::new(&journal).handle(move |message, cx| {
+        assert!(at_gate.pass());
+        cx.send(message.to_ascii_uppercase());
+        Ok(Next::Continue)
+    }));
+    let mut client = server.client();
+    client.say("long work");
+    gate.wait_for_arrivals(1);
+    server.begin_drain(PATIENCE);
+    gate.open();
+    assert_eq!(client.hear(), "LONG WORK");
+    let report = server.join();
+    assert_eq!((report.told, report.forced, report.stuck), (1, 0, 0), "{report}");
+}
+
+fn a_stuck_handler_is_named_and_the_drain_returns(on: On) {
+    let (journal, gate) = (Journal::default(), Gate::default());
+    let _opens = gate.open_at_the_end();
+    let at_gate = gate.clone();
+    let server = on.play(Script::new(&journal).handle(move |_, _| {
+        at_gate.pass();
+        Ok(Next::Continue)
+    }));
+    let mut client = server.client();
+    client.say("x");
+    gate.wait_for_arrivals(1);
+    let began = Instant::now();
+    let report = server.drain(Duration::from_millis(50));
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(1500), "{took:?}");
+    assert_eq!((report.completed, report.told, report.forced, report.stuck), (0, 0, 0, 1));
+    let named = report.stuck_peers.iter().filter_map(|peer| peer.socket_addr());
+    assert_eq!(named.collect::<Vec<_>>(), [client.local()]);
+    assert!(!report.is_clean());
+    gate.open();
+    journal.wait_for("finish forced");
+    eventually("the one that was stuck is gone", || {
+        let stats = server.stats();
+        stats.connections_open + stats.sessions_open == 0
+    });
+}
+
+fn a_handler_waiting_for_a_drain_signal_is_told(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|_, cx| {
+        let ticks = crossbeam_channel::tick(Duration::from_millis(1));
+        let deadline = Instant::now() + PATIENCE;
+        while !cx.is_draining() && Instant::now() < deadline {
+            let _ = ticks.recv();
+        }
+        cx.send(format!("draining: {}", cx.is_draining()));
+        Ok(Next::Close)
+    }));
+    let mut client = server.client();
+    client.say("x");
+    journal.wait_for("handle x");
+    let report = server.drain(PATIENCE);
+    assert_eq!(client.hear(), "draining: true");
+    assert_eq!((report.completed, report.told), (1, 0), "{report}");
+}
+
+fn everybody_is_told_at_once(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).draining(|cx| {
+        cx.send("goodbye");
+        Ok(Next::Close)
+    }));
+    let mut clients: Vec<Client> = (0..40).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask("x"), "X"));
+    let began = Instant::now();
+    let report = server.drain(PATIENCE);
+    let took = began.elapsed();
+    for client in &mut clients {
+        assert_eq!(client.hear(), "goodbye");
+        if !on.is_udp() {
+            client.hears_only("");
+        }
+    }
+    assert_eq!((report.told, report.forced, report.stuck), (40, 0, 0), "{report}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+fn the_report_adds_up(on: On) {
+    let (journal, gate) = (Journal::default(), Gate::default());
+    let _opens = gate.open_at_the_end();
+    let at_gate = gate.clone();
+    let script = Script::new(&journal).handle(move |message, cx| {
+        cx.send(message);
+        if message == b"busy" {
+            cx.flush()?;
+            assert!(at_gate.pass());
+            return Ok(Next::Close);
+        }
+        Ok(Next::Continue)
+    });
+    let script = script.draining(|cx| {
+        let stays = cx.peer().socket_addr().is_some_and(|addr| addr.port() % 2 == 0);
+        Ok(if stays { Next::Continue } else { Next::Close })
+    });
+    let server = on.play(script);
+    let mut idle: Vec<Client> = (0..30).map(|_| server.client()).collect();
+    idle.iter_mut().for_each(|client| assert_eq!(client.ask("idle"), "idle"));
+    let stay = idle.iter().filter(|client| client.local().port() % 2 == 0).count();
+    let mut busy = server.client();
+    assert_eq!(busy.ask("busy"), "busy");
+    gate.wait_for_arrivals(1);
+    server.begin_drain(Duration::from_millis(200));
+    gate.open();
+    let report = server.join();
+    assert_eq!(report.completed, 1, "{report}");
+    assert_eq!((report.told, report.forced, report.stuck), (30 - stay, stay, 0), "{report}");
+    let line = report.to_string();
+    assert!(line.starts_with(&format!(
+        "drained completed=1 told={} forced={stay} stuck=0 took=",
+        30 - stay
+    )));
+}
+
+fn a_second_drain_brings_the_deadline_forward(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).draining(|_| Ok(Next::Continue)));
+    let mut client = server.client();
+    assert_eq!(client.ask("x"), "X");
+    server.begin_drain(Duration::from_secs(3600));
+    journal.wait_for("draining");
+    let began = Instant::now();
+    let report = server.drain(Duration::from_millis(10));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_eq!((report.told, report.forced, report.stuck), (0, 1, 0), "{report}");
+}
+
+fn serving_on_the_callers_thread_returns_the_report(on: On) {
+    let journal = Journal::default();
+    let bound = on.listening(Script::new(&journal).server()).bind().expect("bound");
+    let handle = bound.handle();
+    let address = bound.addresses()[0].clone();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut client = Client::of(&address);
+            assert_eq!(client.ask("x"), "X");
+            handle.begin_drain(PATIENCE);
+            if !on.is_udp() {
+                client.hears_only("");
+            }
+        });
+        let report = bound.serve().expect("it serves");
+        assert_eq!(report.told, 1, "{report}");
+    });
+}
+
+fn stop_server_ends_it_from_setup_too(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).setup(|_| Ok(Next::StopServer)));
+    let mut client = server.client();
+    client.say("x");
+    let report = server.join();
+    assert_eq!((report.completed, report.stuck), (1, 0), "{report}");
+    journal.wait_for("finish done");
+}
+
+fn a_drain_from_another_thread_while_a_handler_drains(on: On) {
+    let journal = Journal::default();
+    let own: std::sync::Arc<Mutex<Option<ServerHandle>>> = std::sync::Arc::default();
+    let known = own.clone();
+    let server = on.play(Script::new(&journal).draining(move |_| {
+        if let Some(handle) = known.lock().clone() {
+            handle.drain(PATIENCE);
+            handle.join();
+        }
+        Ok(Next::Close)
+    }));
+    *own.lock() = Some((*server).clone());
+    assert_eq!(server.client().ask("x"), "X");
+    let report = server.drain(PATIENCE);
+    assert_eq!(report.stuck, 0, "{report}");
+    own.lock().take();
+}
+
+#[test]
+fn a_busy_port_is_one_clear_line() {
+    let taken = Running::of(
+        Server::new(|_| switchboard::handler_fn(|_, _| Ok(Next::Close))).tcp("127.0.0.1:0"),
+    );
+    let error = TcpServer::bind(taken.addr(), |_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
+    let error = error.expect_err("the port is busy");
+    assert_eq!(error.kind(), ErrorKind::Listen);
+    let line = error.to_string();
+    let expected = format!("cannot listen on tcp://{}: Address already in use", taken.addr());
+    assert!(line.starts_with(&expected) && !line.contains('\n'), "{line}");
+    assert_eq!(format!("{error:?}"), line);
+    // All listeners open, or none.
+    let free = UdpSocket::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let both = Server::new(|_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
+    assert!(both.udp(free).tcp(taken.addr()).bind().is_err());
+    drop(UdpSocket::bind(free).expect("the other listener was closed"));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_at_bind() {
+    let server = || Server::new(|_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
+    let at = "127.0.0.1:0";
+    let pool = switchboard::Concurrency::pool;
+    let threads = switchboard::Concurrency::threads;
+    for (senseless, word) in [
+        (server(), "nothing to listen on"),
+        (server().tcp(at).concurrency(pool(0)), "worker"),
+        (server().tcp(at).concurrency(threads(0)), "thread"),
+        (server().tcp(at).max_connections(0), "max_connections"),
+        (server().tcp(at).idle_timeout(Duration::ZERO), "idle_timeout"),
+        (server().udp(at).max_datagram(0), "max_datagram"),
+        (server().udp(at).max_sessions(0), "max_sessions"),
+    ] {
+        let error = senseless.bind().expect_err(word);
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn the_front_doors_bind_one_address() {
+    let tcp = TcpServer::bind("127.0.0.1:0", |_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
+    assert!(tcp.expect("bound").addresses()[0].to_string().starts_with("tcp://127.0.0.1:"));
+    let udp = UdpServer::bind("127.0.0.1:0", |_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
+    assert!(udp.expect("bound").addresses()[0].to_string().starts_with("udp://127.0.0.1:"));
+}

@@ -1,0 +1,204 @@
+//! What each `Next` does, on every transport in every mode.
+
+mod harness;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use harness::{Journal, On, Script, matrix};
+use switchboard::{Handler, Next};
+
+matrix! {
+    close_flushes_then_ends: [tcp udp];
+    abort_resets_and_unsent_replies_are_lost: [tcp udp];
+    half_close_finishes_writing_and_reading_goes_on: [tcp];
+    half_close_ends_a_session: [udp];
+    nothing_can_be_sent_after_half_close: [tcp];
+    pause_reads_nothing_for_so_long_and_sending_goes_on: [tcp udp];
+    switch_takes_the_unread_bytes_along: [tcp];
+    switch_replaces_the_handler_of_a_session: [udp];
+    stop_server_drains_the_server: [tcp udp];
+}
+
+fn close_flushes_then_ends(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|_, cx| {
+        cx.send("bye");
+        Ok(Next::Close)
+    }));
+    let mut client = server.client();
+    client.say("q");
+    if on.is_udp() {
+        assert_eq!(client.hear(), "bye");
+        journal.wait_for("finish done");
+        assert_eq!(client.ask("again"), "bye");
+        journal.wait_for_so_many(2, "finish done");
+        assert_eq!(journal.count("setup"), 2, "the next datagram begins a new session");
+    } else {
+        client.hears_only("bye\n");
+        journal.wait_for("finish done");
+    }
+}
+
+fn abort_resets_and_unsent_replies_are_lost(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        cx.send(message);
+        Ok(if message == b"abort" { Next::Abort } else { Next::Continue })
+    }));
+    let mut client = server.client();
+    assert_eq!(client.ask("one"), "one");
+    client.say("abort");
+    if on.is_udp() {
+        journal.wait_for("finish aborted");
+        assert_eq!(client.ask("two"), "two");
+        assert_eq!(journal.count("setup"), 2);
+    } else {
+        let error = client.rest().expect_err("a reset");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        journal.wait_for("finish aborted");
+    }
+}
+
+fn half_close_finishes_writing_and_reading_goes_on(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        if message == b"last words" {
+            cx.send("mine");
+            return Ok(Next::HalfClose);
+        }
+        Ok(Next::Continue)
+    }));
+    let mut client = server.client();
+    client.say("last words");
+    client.hears_only("mine\n");
+    client.say("more");
+    journal.wait_for("handle more");
+    client.say("still more");
+    journal.wait_for("handle still more");
+    drop(client);
+    journal.wait_for("finish peer-eof");
+}
+
+fn half_close_ends_a_session(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|_, cx| {
+        cx.send("last");
+        Ok(Next::HalfClose)
+    }));
+    assert_eq!(server.client().ask("x"), "last");
+    journal.wait_for("finish done");
+}
+
+fn nothing_can_be_sent_after_half_close(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        if message == b"half" {
+            return Ok(Next::HalfClose);
+        }
+        cx.send("too late");
+        Ok(Next::Continue)
+    }));
+    let mut client = server.client();
+    client.say("half");
+    client.hears_only("");
+    client.say("x");
+    journal.wait_for("finish handler-err");
+}
+
+fn pause_reads_nothing_for_so_long_and_sending_goes_on(on: On) {
+    const PAUSE: Duration = Duration::from_millis(120);
+    let journal = Journal::default();
+    let (give, take) = crossbeam_channel::bounded(1);
+    let server = on.play(Script::new(&journal).handle(move |message, cx| {
+        if message == b"pause" {
+            give.send(cx.remote()).map_err(io::Error::other)?;
+            cx.send("pausing");
+            return Ok(Next::Pause(PAUSE));
+        }
+        cx.send("awake");
+        Ok(Next::Continue)
+    }));
+    let mut client = server.client();
+    let began = Instant::now();
+    client.say("pause");
+    client.say("next");
+    assert_eq!(client.hear(), "pausing");
+    let remote = take.recv().expect("a remote");
+    remote.send("meanwhile").expect("sending goes on");
+    assert_eq!(client.hear(), "meanwhile");
+    assert_eq!(client.hear(), "awake");
+    assert!(began.elapsed() >= PAUSE, "paused for only {:?}", began.elapsed());
+}
+
+/// Echoes with a mark; ends at "q".
+struct Successor(Journal);
+
+impl Handler for Successor {
+    fn setup(&mut self, cx: &mut switchboard::Context<'_>) -> io::Result<Next> {
+        self.0.note("second setup");
+        cx.send("switched");
+        Ok(Next::Continue)
+    }
+
+    fn handle(&mut self, message: &[u8], cx: &mut switchboard::Context<'_>) -> io::Result<Next> {
+        cx.send([b"2:", message].concat());
+        Ok(if message == b"q" { Next::Close } else { Next::Continue })
+    }
+
+    fn finish(&mut self, reason: &switchboard::CloseReason) {
+        self.0.note(format!("second finish {reason}"));
+    }
+}
+
+fn switching(journal: &Journal) -> Script {
+    let second = journal.clone();
+    Script::new(journal).handle(move |message, cx| {
+        if message == b"switch" {
+            return Ok(Next::Switch(Box::new(Successor(second.clone()))));
+        }
+        cx.send([b"1:", message].concat());
+        Ok(Next::Continue)
+    })
+}
+
+fn switch_takes_the_unread_bytes_along(on: On) {
+    let journal = Journal::default();
+    let server = on.play(switching(&journal));
+    let mut client = server.client();
+    client.send_bytes(b"a\nswitch\nb\nc\nq\n");
+    client.hears_only("1:a\nswitched\n2:b\n2:c\n2:q\n");
+    journal.wait_for("second finish done");
+    let expected = ["setup", "handle a", "handle switch", "finish switched", "second setup"];
+    assert_eq!(journal.all()[..5], expected);
+    assert_eq!(journal.count("finish"), 1);
+}
+
+fn switch_replaces_the_handler_of_a_session(on: On) {
+    let journal = Journal::default();
+    let server = on.play(switching(&journal));
+    let mut client = server.client();
+    assert_eq!(client.ask("a"), "1:a");
+    assert_eq!(client.ask("switch"), "switched");
+    assert_eq!(client.ask("b"), "2:b");
+    assert_eq!(client.ask("q"), "2:q");
+    journal.wait_for("second finish done");
+    assert_eq!(journal.count("finish switched"), 1);
+}
+
+fn stop_server_drains_the_server(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        cx.send(message);
+        Ok(if message == b"stop" { Next::StopServer } else { Next::Continue })
+    }));
+    let mut bystander = server.client();
+    assert_eq!(bystander.ask("hi"), "hi");
+    let mut client = server.client();
+    assert_eq!(client.ask("stop"), "stop");
+    let report = server.join();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!((report.completed, report.told), (1, 1), "{report}");
+    journal.wait_for("finish done");
+    journal.wait_for("finish draining");
+}
