@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -82,6 +82,11 @@ impl Program {
         self.stdout.recv_timeout(DEADLINE).expect("another line on stdout in time")
     }
 
+    /// Waits until nothing more of stdout is read here.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.stdout.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Disconnected)
+    }
+
     /// The next line on stderr that contains this.
     pub(crate) fn log_line(&self, part: &str) -> String {
         loop {
@@ -142,6 +147,7 @@ fn lines_of(output: Option<impl Read + Send + 'static>, most: usize) -> Receiver
     let (found, lines) = sync_channel(LINES);
     if let Some(output) = output {
         let read = move || {
+            // The pipe is closed before the channel: who sees the end of this one knows of that one.
             for line in BufReader::new(output).lines().map_while(Result::ok).take(most) {
                 if found.send(line).is_err() {
                     return;
