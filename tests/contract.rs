@@ -91,6 +91,7 @@ fn rejected_may_answer_before_the_connection_ends(on: On) {
     let mut client = server.client();
     client.send_bytes(&[b"ok\n", &[b'x'; 100][..], b"\nnot reached\n"].concat());
     client.hears_only("OK\nno: frame longer than the maximum of 60 bytes\n");
+    drop(client);
     journal.wait_for("finish frame-too-large");
     assert_eq!(journal.count("handle"), 1);
 }

@@ -318,7 +318,9 @@ fn stop_server_ends_it_from_setup_too(on: On) {
     let journal = Journal::default();
     let server = on.play(Script::new(&journal).setup(|_| Ok(Next::StopServer)));
     let mut client = server.client();
-    client.say("x");
+    if on.is_udp() {
+        client.say("x");
+    }
     let report = server.join();
     assert_eq!((report.completed, report.stuck), (1, 0), "{report}");
     journal.wait_for("finish done");

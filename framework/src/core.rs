@@ -5,10 +5,12 @@ use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::config::Config;
 use crate::event::Events;
 use crate::sys::wake::Wake;
-use crate::timer::Clock;
+use crate::timer::{Clock, Moment};
 
 /// How far a server is on its way to the end. It never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) events: Events,
     stage: AtomicU8,
+    /// When the drain's patience ends; never, as long as there is no drain.
+    deadline: Mutex<Moment>,
     /// Readable from the drain's beginning on: it ends waits at the boundary of a message.
     draining: Wake,
     /// Readable from the drain's deadline on: it ends every wait of ours.
@@ -44,6 +48,7 @@ impl Core {
             clock: Clock::start(),
             events: Events::default(),
             stage: AtomicU8::new(Stage::Running as u8),
+            deadline: Mutex::new(Moment::NEVER),
             draining: Wake::new()?,
             forcing: Wake::new()?,
         })
@@ -74,10 +79,30 @@ impl Core {
         before < stage as u8
     }
 
-    /// What ends a wait of a conversation: the drain if it stands between two messages, else only the
-    /// drain's deadline.
-    pub(crate) fn signal(&self, between_messages: bool) -> &Wake {
-        if between_messages { &self.draining } else { &self.forcing }
+    /// Sets the drain's deadline, or brings it forward, and returns it.
+    pub(crate) fn drain_by(&self, deadline: Moment) -> Moment {
+        let mut by = self.deadline.lock();
+        *by = (*by).min(deadline);
+        *by
+    }
+
+    /// Whether the drain's deadline has passed. A wait of ours finds out by itself: under `Inline` it
+    /// holds the only thread that could tell it.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.stage() >= Stage::Forcing || *self.deadline.lock() <= self.clock.now()
+    }
+
+    /// What ends a wait of ours early: the drain's beginning, and if that was seen its deadline. What was
+    /// seen is an argument: asking once more here would miss a drain that began in between.
+    pub(crate) fn signal(&self, draining_seen: bool) -> &Wake {
+        if draining_seen { &self.forcing } else { &self.draining }
+    }
+
+    /// How long a wait of ours may take that must not outlast `timeout`, nor the drain.
+    pub(crate) fn patience(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let deadline = *self.deadline.lock();
+        let drain = (deadline != Moment::NEVER).then(|| deadline.since(self.clock.now()));
+        timeout.into_iter().chain(drain).min()
     }
 
     /// A timeout's span, so far away for "never" that no clock reaches it.

@@ -217,16 +217,17 @@ impl<T> Slots<T> {
         generation(word) == generation(id.0) && word & RUNNING != 0
     }
 
-    /// The one who has the place at `index` now.
-    pub(crate) fn occupant(&self, index: u64) -> Option<ConnectionId> {
-        let word = self.at(index as usize)?.word.load(Ordering::Acquire);
-        (word & OCCUPIED != 0).then_some(ConnectionId(word & !0xffff_ffff | self.tag | index))
+    /// Whoever has the place of `id` now, whatever the generation.
+    pub(crate) fn occupant(&self, id: ConnectionId) -> Option<ConnectionId> {
+        let word = self.slot(id)?.word.load(Ordering::Acquire);
+        let place = id.0 & 0xffff_ffff;
+        (word & OCCUPIED != 0).then_some(ConnectionId(generation(word) << 32 | place))
     }
 
     /// Everybody who is here now.
     pub(crate) fn occupants(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         let fresh = u64::from(self.vacant.lock().fresh);
-        (0..fresh).filter_map(|index| self.occupant(index))
+        (0..fresh).filter_map(|index| self.occupant(ConnectionId(self.tag | index)))
     }
 
     /// The way to somebody's peer.

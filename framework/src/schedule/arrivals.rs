@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::event::Event;
 use crate::outbox::Line;
 use crate::schedule::Concurrency;
-use crate::schedule::engine::{Engine, LISTENER_KEYS, STREAM_LISTENERS};
+use crate::schedule::engine::Engine;
+use crate::schedule::token::Token;
 use crate::stream::Connection;
 use crate::stream::accept::{Round, accept_round, next_rest};
 use crate::stream::admit::Permit;
@@ -42,7 +43,7 @@ impl Engine {
                 events.emit(&Event::AcceptFailed { address, error: &error, rest: Some(rest) });
                 self.rest_listener(index, Rest::Failed(rest));
                 let until = self.core.clock.now().after(rest);
-                self.timers.arm(LISTENER_KEYS + index as u64, &listener.alarm, until);
+                self.arm(Token::Arrivals(index), until);
             }
             Round::Stop(error) => {
                 events.emit(&Event::AcceptFailed { address, error: &error, rest: None });
@@ -57,7 +58,7 @@ impl Engine {
         let Some(socket) = listener.socket() else { return };
         listener.set_rest(rest);
         self.gate.await_leave();
-        drop(self.poller.rest_listener(&*socket, STREAM_LISTENERS | index as u64));
+        drop(self.poller.rest_listener(&*socket, Token::Arrivals(index).pack()));
         // Somebody may have left before we could be seen to wait.
         if rest == Rest::Full && self.gate.open() < self.gate.max() {
             self.arm_listener(index);
@@ -67,7 +68,7 @@ impl Engine {
     pub(super) fn arm_listener(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
         if let Some(socket) = listener.socket() {
-            drop(self.poller.arm_listener(&*socket, STREAM_LISTENERS | index as u64));
+            drop(self.poller.arm_listener(&*socket, Token::Arrivals(index).pack()));
         }
     }
 
@@ -103,6 +104,6 @@ impl Engine {
             return self.close_connection(id, Box::new(conn));
         }
         self.connections.requeue(id, Box::new(conn), Why::START);
-        self.enqueue(id.0);
+        self.enqueue(Token::Connection(id));
     }
 }

@@ -16,9 +16,9 @@ use crate::close::CloseReason;
 use crate::config::FORCE_GRACE;
 use crate::core::Stage;
 use crate::event::Event;
-use crate::peer::{ConnectionId, Peer};
-use crate::schedule::engine::{DRAIN_KEY, Engine};
-use crate::slots::SESSION_TAG;
+use crate::peer::Peer;
+use crate::schedule::engine::Engine;
+use crate::schedule::token::Token;
 use crate::timer::{Alarm, Moment};
 use crate::turn::Why;
 
@@ -64,10 +64,12 @@ impl fmt::Display for DrainReport {
 /// A drain, from before it is asked for until its report.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    asked: Mutex<Option<Asked>>,
+    asked: Mutex<Option<Instant>>,
     /// The steps that follow the asking have been taken.
     begun: AtomicBool,
     pub(super) alarm: Alarm,
+    /// When everybody was told to end at once.
+    forced_at: Mutex<Option<Moment>>,
     completed: AtomicUsize,
     told: AtomicUsize,
     forced: AtomicUsize,
@@ -75,12 +77,6 @@ pub(crate) struct Drain {
     serving: AtomicBool,
     report: Mutex<Option<DrainReport>>,
     reported: Condvar,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    at: Instant,
-    deadline: Moment,
 }
 
 thread_local! {
@@ -109,6 +105,7 @@ impl Drain {
             asked: Mutex::new(None),
             begun: AtomicBool::new(false),
             alarm: Alarm::new(),
+            forced_at: Mutex::new(None),
             completed: AtomicUsize::new(0),
             told: AtomicUsize::new(0),
             forced: AtomicUsize::new(0),
@@ -129,7 +126,7 @@ impl Drain {
     }
 
     fn so_far(&self) -> DrainReport {
-        let took = self.asked.lock().map_or(Duration::ZERO, |asked| asked.at.elapsed());
+        let took = self.asked.lock().map_or(Duration::ZERO, |asked| asked.elapsed());
         DrainReport {
             completed: self.completed.load(Ordering::SeqCst),
             told: self.told.load(Ordering::SeqCst),
@@ -150,17 +147,12 @@ impl Engine {
     /// Begins a drain, or brings the deadline of one forward. Returns at once; may be called from
     /// anywhere, at any time, any number of times.
     pub(crate) fn begin_drain(&self, within: Duration) {
-        let deadline = self.core.clock.now().after(within);
-        {
-            let mut asked = self.drain.asked.lock();
-            let at = asked.map_or_else(Instant::now, |asked| asked.at);
-            let deadline = asked.map_or(deadline, |asked| asked.deadline.min(deadline));
-            *asked = Some(Asked { at, deadline });
-        }
+        let deadline = self.core.drain_by(self.core.clock.now().after(within));
+        self.drain.asked.lock().get_or_insert_with(Instant::now);
         if self.core.advance(Stage::Draining) {
             self.core.events.emit(&Event::Draining { within, open: self.open() });
         }
-        self.timers.arm(DRAIN_KEY, &self.drain.alarm, deadline);
+        self.arm(Token::Drain, deadline);
         self.wake_poller();
     }
 
@@ -196,10 +188,10 @@ impl Engine {
                 drop(socket.refuse_new());
             }
         }
-        for (token, listener) in (0..).zip(&self.sources.datagrams) {
+        for (index, listener) in (0..).zip(&self.sources.datagrams) {
             // Everything that has arrived is taken once more; then the intake is closed.
             if listener.announce() {
-                self.enqueue(token);
+                self.enqueue(Token::Datagrams(index));
             }
         }
     }
@@ -223,19 +215,32 @@ impl Engine {
     /// The drain's deadline has passed: everything that is left ends. And when that has not helped,
     /// those who are stuck are left behind.
     pub(super) fn drain_deadline(&self) {
-        let now = self.core.clock.now();
-        let due = self.drain.asked.lock().is_some_and(|asked| asked.deadline <= now);
-        if !due {
+        if !self.core.is_overdue() || self.force() {
             return;
         }
-        if self.core.advance(Stage::Forcing) {
-            self.drain.begun.store(true, Ordering::SeqCst);
-            self.sources.datagrams.iter().for_each(|listener| listener.close_intake());
-            self.tell_everybody(Why::FORCE);
-            self.timers.arm(DRAIN_KEY, &self.drain.alarm, now.after(FORCE_GRACE));
-        } else {
-            self.end();
+        let now = self.core.clock.now();
+        let grace = self.drain.forced_at.lock().map(|at| at.after(FORCE_GRACE));
+        match grace {
+            Some(over) if over <= now => self.end(),
+            // Asked once more meanwhile.
+            Some(over) => self.arm(Token::Drain, over),
+            None => {}
         }
+    }
+
+    /// Tells everybody to end now. Returns whether it is this call that does.
+    fn force(&self) -> bool {
+        if !self.core.advance(Stage::Forcing) {
+            return false;
+        }
+        let now = self.core.clock.now();
+        *self.drain.forced_at.lock() = Some(now);
+        self.drain.begun.store(true, Ordering::SeqCst);
+        self.sources.datagrams.iter().for_each(|listener| listener.close_intake());
+        self.tell_everybody(Why::FORCE);
+        self.arm(Token::Drain, now.after(FORCE_GRACE));
+        self.wake_poller();
+        true
     }
 
     /// It is over: closes the listeners, sends the workers home.
@@ -253,13 +258,13 @@ impl Engine {
         let mut report = self.drain.so_far();
         report.stuck = self.open();
         for token in self.crew.members().iter().filter_map(|member| member.runs()) {
-            let id = ConnectionId(token);
-            let line = match id.0 & SESSION_TAG {
-                0 => self.connections.line(id),
-                _ => self.sessions.line(id),
+            let line = match token {
+                Token::Connection(id) => self.connections.line(id),
+                Token::Session(id) => self.sessions.line(id),
+                Token::Datagrams(_) | Token::Arrivals(_) | Token::Drain => None,
             };
             if let Some(line) = line {
-                self.core.events.emit(&Event::Stuck { id, peer: &line.peer });
+                self.core.events.emit(&Event::Stuck { id: line.id, peer: &line.peer });
                 report.stuck_peers.push(line.peer.clone());
             }
         }

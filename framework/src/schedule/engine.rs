@@ -12,14 +12,15 @@ use crate::peer::ConnectionId;
 use crate::schedule::Concurrency;
 use crate::schedule::crew::{Called, Crew, Shape};
 use crate::schedule::drain::Drain;
-use crate::schedule::ready::{Ready, Token};
+use crate::schedule::ready::Ready;
+use crate::schedule::token::Token;
 use crate::schedule::worker;
 use crate::slots::{SESSION_TAG, Slots};
 use crate::stream::Connection;
 use crate::stream::admit::Gate;
 use crate::stream::listen::StreamListener;
 use crate::sys::poll::{Event as PollEvent, Events, Poller};
-use crate::timer::{Alarm, Timers};
+use crate::timer::{Alarm, Moment, Timers};
 use crate::turn::Why;
 
 /// The listeners of a server.
@@ -27,14 +28,6 @@ pub(crate) struct Sources {
     pub(crate) streams: Vec<Arc<StreamListener>>,
     pub(crate) datagrams: Vec<Arc<DatagramListener>>,
 }
-
-/// Tokens below this generation are the server's own sources: datagram listeners from 0, stream
-/// listeners from here.
-pub(super) const STREAM_LISTENERS: u64 = 1 << 16;
-
-/// The timers' key of the drain; keys below are slots (with their tag) and stream listeners.
-pub(super) const DRAIN_KEY: u64 = u64::MAX;
-pub(super) const LISTENER_KEYS: u64 = 1 << 40;
 
 /// How long a thread that polls may sleep when there is no event.
 #[derive(Clone, Copy, Debug)]
@@ -124,12 +117,12 @@ impl Engine {
     pub(super) fn open_for_business(&self) -> std::io::Result<()> {
         for (index, listener) in (0..).zip(&self.sources.streams) {
             if let Some(socket) = listener.socket() {
-                self.poller.add_listener(&*socket, STREAM_LISTENERS | index)?;
+                self.poller.add_listener(&*socket, Token::Arrivals(index).pack())?;
             }
         }
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
             if let Some(socket) = listener.socket() {
-                self.poller.add_datagrams(&*socket, index)?;
+                self.poller.add_datagrams(&*socket, Token::Datagrams(index).pack())?;
             }
         }
         Ok(())
@@ -162,62 +155,65 @@ impl Engine {
     }
 
     fn fire_timers(&self) {
-        let alarm_of = |key: u64| -> Option<&Alarm> {
-            match key {
-                DRAIN_KEY => Some(&self.drain.alarm),
-                key if key >= LISTENER_KEYS => {
-                    Some(&self.sources.streams.get((key - LISTENER_KEYS) as usize)?.alarm)
-                }
-                key if key & SESSION_TAG != 0 => {
-                    Some(&self.sessions.slot(ConnectionId(key))?.alarm)
-                }
-                key => Some(&self.connections.slot(ConnectionId(key))?.alarm),
-            }
-        };
-        self.timers.fire(self.core.clock.now(), alarm_of, |key| match key {
-            DRAIN_KEY => self.drain_deadline(),
-            key if key >= LISTENER_KEYS => self.arm_listener((key - LISTENER_KEYS) as usize),
-            key => {
-                let index = key & (SESSION_TAG - 1);
-                let slots_say = if key & SESSION_TAG != 0 {
-                    self.sessions.occupant(index)
-                } else {
-                    self.connections.occupant(index)
-                };
-                if let Some(id) = slots_say {
-                    self.notify(id, Why::TIMER);
-                }
+        let alarm_of = |key| self.alarm_of(Token::unpack(key));
+        self.timers.fire(self.core.clock.now(), alarm_of, |key| {
+            let occupant = match Token::unpack(key) {
+                Token::Drain => return self.drain_deadline(),
+                Token::Arrivals(index) => return self.arm_listener(index),
+                Token::Datagrams(_) => return,
+                Token::Connection(id) => self.connections.occupant(id),
+                Token::Session(id) => self.sessions.occupant(id),
+            };
+            if let Some(id) = occupant {
+                self.notify(id, Why::TIMER);
             }
         });
     }
 
-    fn announce(&self, event: PollEvent) {
-        if event.token >> 32 == 0 {
-            return self.announce_source(event);
-        }
-        let mut why = Why::NOTHING;
-        for (is_so, reason) in [
-            (event.readable, Why::READ),
-            (event.writable, Why::WRITE),
-            (event.hung_up, Why::HANGUP),
-        ] {
-            if is_so {
-                why = why.and(reason);
-            }
-        }
-        self.notify(ConnectionId(event.token), why);
+    /// The alarm of whoever a deadline is for. (Datagram listeners have none.)
+    fn alarm_of(&self, token: Token) -> Option<&Alarm> {
+        Some(match token {
+            Token::Drain => &self.drain.alarm,
+            Token::Arrivals(index) => &self.sources.streams.get(index)?.alarm,
+            Token::Datagrams(_) => return None,
+            Token::Connection(id) => &self.connections.slot(id)?.alarm,
+            Token::Session(id) => &self.sessions.slot(id)?.alarm,
+        })
     }
 
-    fn announce_source(&self, event: PollEvent) {
-        if event.token & STREAM_LISTENERS != 0 {
-            return self.accept((event.token & !STREAM_LISTENERS) as usize);
+    /// Makes sure that whoever it is for is woken at the deadline or before.
+    pub(super) fn arm(&self, token: Token, deadline: Moment) {
+        if let Some(alarm) = self.alarm_of(token)
+            && self.timers.arm(token.timer_key(), alarm, deadline)
+        {
+            self.wake_poller();
         }
-        let Some(listener) = self.sources.datagrams.get(event.token as usize) else { return };
+    }
+
+    fn announce(&self, event: PollEvent) {
+        match Token::unpack(event.token) {
+            Token::Connection(id) | Token::Session(id) => {
+                let reasons = [
+                    (event.readable, Why::READ),
+                    (event.writable, Why::WRITE),
+                    (event.hung_up, Why::HANGUP),
+                ];
+                let named = reasons.into_iter().filter(|(is_so, _)| *is_so);
+                self.notify(id, named.fold(Why::NOTHING, |all, (_, why)| all.and(why)));
+            }
+            Token::Arrivals(index) => self.accept(index),
+            Token::Datagrams(index) => self.announce_datagrams(index, event),
+            Token::Drain => {}
+        }
+    }
+
+    fn announce_datagrams(&self, index: usize, event: PollEvent) {
+        let Some(listener) = self.sources.datagrams.get(index) else { return };
         if event.writable {
             listener.unblocked();
         }
         if event.readable && listener.announce() {
-            self.enqueue(event.token);
+            self.enqueue(Token::Datagrams(index));
         }
     }
 
@@ -232,27 +228,24 @@ impl Engine {
 
     /// Gives a connection or session a reason for a turn.
     pub(super) fn notify(&self, id: ConnectionId, why: Why) {
-        let is_session = id.0 & SESSION_TAG != 0;
-        let queue = if is_session {
-            self.sessions.notify(id, why)
-        } else {
-            self.connections.notify(id, why)
-        };
-        if queue {
-            self.enqueue_connection(id);
+        match Token::of(id) {
+            Token::Session(id) if self.sessions.notify(id, why) => {
+                self.enqueue(Token::Session(id));
+            }
+            Token::Connection(id) if self.connections.notify(id, why) => {
+                self.enqueue_connection(id);
+            }
+            _ => {}
         }
     }
 
-    /// Queues what has its bit set: with the worker that waits on it itself, or for all.
+    /// Queues a connection that has its bit set: with the worker that waits on it itself, or for all.
     pub(super) fn enqueue_connection(&self, id: ConnectionId) {
-        let owner = if matches!(self.concurrency, Concurrency::Threads { .. }) {
-            self.connections.slot(id).filter(|_| id.0 & SESSION_TAG == 0).and_then(|s| s.owner())
-        } else {
-            None
-        };
+        // Under `Threads` only.
+        let owner = self.connections.slot(id).and_then(|slot| slot.owner());
         match owner.and_then(|worker| self.crew.member(worker).wake.get()) {
             Some(wake) => wake.raise(),
-            None => self.enqueue(id.0),
+            None => self.enqueue(Token::Connection(id)),
         }
     }
 

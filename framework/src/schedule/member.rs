@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::schedule::token::Token;
 use crate::sys::thread::ThreadId;
 use crate::sys::wake::Wake;
 
@@ -46,8 +47,8 @@ impl Member {
         }
     }
 
-    pub(crate) fn turn_begins(&self, token: u64) {
-        self.running.store(token, Ordering::Relaxed);
+    pub(crate) fn turn_begins(&self, token: Token) {
+        self.running.store(token.pack(), Ordering::Relaxed);
         self.turns.fetch_add(1, Ordering::Release);
     }
 
@@ -61,8 +62,8 @@ impl Member {
     }
 
     /// Within its turn it goes on with this.
-    pub(crate) fn goes_on_with(&self, token: u64) {
-        self.running.store(token, Ordering::Relaxed);
+    pub(crate) fn goes_on_with(&self, token: Token) {
+        self.running.store(token.pack(), Ordering::Relaxed);
     }
 
     pub(crate) fn turns(&self) -> u64 {
@@ -74,8 +75,8 @@ impl Member {
     }
 
     /// What it runs, while it is in a turn.
-    pub(crate) fn runs(&self) -> Option<u64> {
-        (self.turns() % 2 == 1).then(|| self.running.load(Ordering::Relaxed))
+    pub(crate) fn runs(&self) -> Option<Token> {
+        (self.turns() % 2 == 1).then(|| Token::unpack(self.running.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn thread(&self) -> Option<ThreadId> {

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-/// The token of something that is ready.
-pub(crate) type Token = u64;
+use crate::schedule::token::Token;
 
 #[derive(Debug, Default)]
 pub(crate) struct Ready {

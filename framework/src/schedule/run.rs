@@ -9,10 +9,8 @@ use crate::handler::Host;
 use crate::peer::ConnectionId;
 use crate::schedule::Concurrency;
 use crate::schedule::engine::Engine;
-use crate::schedule::ready::Token;
-use crate::slots::SESSION_TAG;
+use crate::schedule::token::Token;
 use crate::stream::{self, Connection};
-use crate::timer::Moment;
 use crate::turn::{After, Desk, Why};
 
 /// Datagrams that one turn of a datagram listener takes, before the next in the queue has its turn.
@@ -24,18 +22,19 @@ impl Engine {
         let member = self.crew.member(worker);
         member.turn_begins(token);
         let host = WorkerHost { engine: self, worker };
-        if token >> 32 == 0 {
-            self.run_datagrams(token, desk, &host);
-        } else if token & SESSION_TAG != 0 {
-            let id = ConnectionId(token);
-            if let Some((why, session)) = self.sessions.claim(id) {
-                let listener = session.listener.clone();
-                self.run_session((id, session), (why, None), desk, &host);
-                // No batch follows that would take its replies along.
-                listener.flush_replies();
+        match token {
+            Token::Datagrams(index) => self.run_datagrams(index, desk, &host),
+            Token::Connection(id) => self.run_connection(id, desk, &host),
+            Token::Session(id) => {
+                if let Some((why, session)) = self.sessions.claim(id) {
+                    let listener = session.listener.clone();
+                    self.run_session((id, session), (why, None), desk, &host);
+                    // No batch follows that would take its replies along.
+                    listener.flush_replies();
+                }
             }
-        } else {
-            self.run_connection(ConnectionId(token), desk, &host);
+            // These are not put into the ready queue.
+            Token::Arrivals(_) | Token::Drain => {}
         }
         member.turn_ends();
         self.crew.reinstate(worker);
@@ -58,26 +57,11 @@ impl Engine {
                     // Registered already: then it is announced as it is.
                     drop(self.poller.add_writer(&*conn.socket, id.0));
                 }
-                self.arm(id, deadline);
+                self.arm(Token::Connection(id), deadline);
                 if self.connections.park(id, conn, read, write) {
                     self.enqueue_connection(id);
                 }
             }
-        }
-    }
-
-    /// Arms a slot's timer. The slot is claimed by the caller.
-    fn arm(&self, id: ConnectionId, deadline: Moment) {
-        let key = id.0 & 0xffff_ffff;
-        let alarm = if key & SESSION_TAG != 0 {
-            self.sessions.slot(id).map(|slot| &slot.alarm)
-        } else {
-            self.connections.slot(id).map(|slot| &slot.alarm)
-        };
-        if let Some(alarm) = alarm
-            && self.timers.arm(key, alarm, deadline)
-        {
-            self.wake_poller();
         }
     }
 
@@ -93,17 +77,18 @@ impl Engine {
             After::Closed => self.close_session(id, session),
             After::Again => self.queue(id, session, Why::MORE),
             After::Park { read, write, deadline } => {
-                self.arm(id, deadline);
+                self.arm(Token::Session(id), deadline);
                 if self.sessions.park(id, session, read, write) {
-                    self.enqueue(id.0);
+                    self.enqueue(Token::Session(id));
                 }
             }
         }
     }
 
     /// Takes datagrams of a listener and runs their turns, up to a budget.
-    fn run_datagrams(&self, token: Token, desk: &mut Desk, host: &WorkerHost<'_>) {
-        let Some(listener) = self.sources.datagrams.get(token as usize) else { return };
+    fn run_datagrams(&self, index: usize, desk: &mut Desk, host: &WorkerHost<'_>) {
+        let Some(listener) = self.sources.datagrams.get(index) else { return };
+        let token = Token::Datagrams(index);
         listener.dequeued();
         for _ in 0..TAKEN_PER_TURN {
             let taken = listener.take(self);
@@ -130,7 +115,7 @@ impl Engine {
                 Taken::Session { id, session, why, datagram } => {
                     // A drain names whoever is stuck.
                     let member = self.crew.member(host.worker);
-                    member.goes_on_with(id.0);
+                    member.goes_on_with(Token::Session(id));
                     self.run_session((id, session), (why, Some(&datagram)), desk, host);
                     member.goes_on_with(token);
                 }
@@ -216,7 +201,7 @@ impl SessionHost for Engine {
 
     fn queue(&self, id: ConnectionId, session: Box<Session>, why: Why) {
         self.sessions.requeue(id, session, why);
-        self.enqueue(id.0);
+        self.enqueue(Token::Session(id));
     }
 
     fn notify(&self, id: ConnectionId, why: Why) {

@@ -1,33 +1,25 @@
 //! A thread for each connection: it waits for its own connection's bytes, and runs its turns.
 
-use crate::peer::ConnectionId;
 use crate::schedule::engine::Engine;
 use crate::schedule::member::Member;
-use crate::slots::SESSION_TAG;
+use crate::schedule::token::Token;
 use crate::sys::poll::{Interest, Waited, wait_one, wait_wake};
 use crate::sys::wake::Wake;
 use crate::turn::{Desk, Why};
 
 /// Makes ready for a connection's first turn: what comes up during it must find its way back to this
 /// worker, or another one would attend the connection as well.
-pub(super) fn prepare(engine: &Engine, token: u64, worker: usize) {
-    if is_connection(token) {
+pub(super) fn prepare(engine: &Engine, token: Token, worker: usize) {
+    if let Token::Connection(_) = token {
         // Without it `attend` gives the connection up.
         let _ = own_wake(engine.crew.member(worker));
     }
 }
 
-fn is_connection(token: u64) -> bool {
-    token >> 32 != 0 && token & SESSION_TAG == 0
-}
-
 /// Stays with a connection until it has ended. (Datagrams have no thread of their own: a token of
 /// theirs is done already.)
-pub(super) fn attend(engine: &Engine, token: u64, worker: usize, desk: &mut Desk) {
-    if !is_connection(token) {
-        return;
-    }
-    let id = ConnectionId(token);
+pub(super) fn attend(engine: &Engine, token: Token, worker: usize, desk: &mut Desk) {
+    let Token::Connection(id) = token else { return };
     let member = engine.crew.member(worker);
     while let Some(socket) = engine.connections.line(id).and_then(|line| line.socket()) {
         let Some(wake) = own_wake(member) else {

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::close::CloseReason;
 use crate::config::TURN_BYTES;
-use crate::core::{Core, Stage};
+use crate::core::Core;
 use crate::handler::{Blocking, Duplex, Next, Sink, Step, Stream, StreamHandler, apply, isolated};
 use crate::stream::connection::{Connection, Input, Output, Service};
 use crate::stream::sink::{StreamSink, broken};
@@ -34,6 +34,21 @@ impl Turn<'_> {
             self.talk(CloseReason::Done, |handler, stream| handler.handle(stream));
             self.conn.left_over = !self.conn.unread.is_empty();
         }
+        let open = self.conn.phase == crate::stream::connection::Phase::Open;
+        if open && !self.conn.left_over {
+            self.has_ended();
+        }
+    }
+
+    /// Closes a conversation whose peer has finished sending, be it that its handler has read up to
+    /// there or that nobody has.
+    fn has_ended(&mut self) -> bool {
+        let ended = matches!(self.conn.input, Input::Ending | Input::Ended);
+        if ended {
+            self.conn.input = Input::Ended;
+            self.step(Step::Close(CloseReason::PeerEof));
+        }
+        ended
     }
 
     /// Whether the conversation is open, not paused, and something can be read without waiting. The
@@ -46,9 +61,7 @@ impl Turn<'_> {
         if !self.conn.unread.is_empty() {
             return true;
         }
-        if self.conn.input == Input::Ending {
-            self.conn.input = Input::Ended;
-            self.step(Step::Close(CloseReason::PeerEof));
+        if self.has_ended() {
             return false;
         }
         if !matches!(self.conn.input, Input::Ready | Input::ReadyToEnd) {
@@ -157,15 +170,16 @@ impl Conversation<'_> {
     /// Waits until something can be read, or the conversation is to end: `false`.
     fn wait_to_read(&mut self) -> io::Result<bool> {
         let between = self.standing != Standing::Reading;
-        if between && self.core.is_draining() {
+        let draining = self.core.is_draining();
+        if between && draining {
             self.standing = Standing::Told;
             return Ok(false);
         }
-        let timeout = self.core.config.idle_timeout;
+        let timeout = self.core.patience(self.core.config.idle_timeout);
         let _blocking = Blocking::begin(self.host);
-        let signal = self.core.signal(between);
+        let signal = self.core.signal(draining);
         match wait_one(&*self.conn.socket, Interest::Read, Some(signal), timeout)? {
-            Waited::Woken if self.core.stage() >= Stage::Forcing => {
+            Waited::Woken | Waited::Timeout if self.core.is_overdue() => {
                 self.failure = Some(Step::Abort(CloseReason::Forced));
                 Err(io::ErrorKind::TimedOut.into())
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::close::CloseReason;
 use crate::codec::EncodeError;
 use crate::config::TURN_BYTES;
-use crate::core::{Core, Stage};
+use crate::core::Core;
 use crate::handler::{Blocking, Host, Sink, Step};
 use crate::outbox::{Chunk, Line};
 use crate::sys::poll::{Interest, Waited, is_gone, wait_one};
@@ -88,14 +88,15 @@ impl StreamSink<'_> {
         while self.line.waiting() > bytes {
             let now = self.core.clock.now();
             let left = (deadline != Moment::NEVER).then(|| deadline.since(now));
-            let signal = self.core.signal(false);
+            let signal = self.core.signal(self.core.is_draining());
+            let left = self.core.patience(left);
             let why = match wait_one(self.socket, Interest::Write, Some(signal), left)? {
                 Waited::Socket if self.flush_some()? > 0 => {
                     deadline = self.core.clock.now().after(Core::span(timeout));
                     continue;
                 }
                 Waited::Socket if deadline > self.core.clock.now() => continue,
-                Waited::Woken if self.core.stage() >= Stage::Forcing => CloseReason::Forced,
+                Waited::Woken | Waited::Timeout if self.core.is_overdue() => CloseReason::Forced,
                 Waited::Woken => continue,
                 Waited::Socket | Waited::Timeout => CloseReason::SlowWrite,
             };

@@ -90,14 +90,19 @@ impl Turn<'_> {
         if self.conn.times.stalled_since.is_some() {
             self.flush();
         }
+        if self.core.is_draining() && !self.conn.told && self.conn.input == Input::Quiet {
+            // A request that has arrived is answered, also if nobody has announced it yet.
+            self.conn.input = Input::Ready;
+        }
         self.receive();
-        let too_late = self.core.stage() >= Stage::Forcing;
-        if self.core.is_draining() && !too_late {
+        // Behind the handlers: they may have taken their time.
+        let stage = self.core.stage();
+        if stage == Stage::Draining {
             self.tell_of_the_drain();
         }
         self.flush();
         self.close_if_flushed();
-        if too_late && !matches!(self.conn.phase, Phase::Ended(_)) {
+        if stage >= Stage::Forcing && !matches!(self.conn.phase, Phase::Ended(_)) {
             // The handler returned after the drain's deadline: nobody comes to end it any more.
             self.end(CloseReason::Forced);
         }
