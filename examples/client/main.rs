@@ -57,6 +57,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match talk(&cli) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read what we print has seen enough.
+        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(why) => {
             Screen::complain(&format!("{}: {why}", cli.url));
             ExitCode::FAILURE

@@ -10,7 +10,8 @@ use switchboard::{Outcome, Server};
 pub(crate) fn run(server: Server) -> switchboard::Result<Outcome> {
     env_logger::init_from_env(Env::default().default_filter_or("info"));
     let bound = server.bind()?;
-    log::info!("Ctrl-C or SIGTERM ends it when everybody is served; a second one ends it at once");
+    let program = env!("CARGO_CRATE_NAME");
+    log::info!(target: program, "Ctrl-C or SIGTERM drains the server; a second one ends it at once");
     for address in bound.addresses() {
         say(format_args!("listening on {address}"));
     }

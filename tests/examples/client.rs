@@ -146,6 +146,23 @@ fn a_message_that_the_framing_cannot_carry_costs_itself_alone() {
 }
 
 #[test]
+fn it_leaves_when_nobody_reads_what_it_prints() {
+    let (mut server, tcp, _) = echo(&["--framing", "lines"]);
+    let mut command = Command::new(example("client"));
+    command.args([&format!("tcp://{tcp}"), "--framing", "lines"]).stdin(Stdio::piped());
+    let mut client = Program::start_and_hear(command.stderr(Stdio::piped()), 1);
+    let mut input = client.input().expect("its input");
+    input.write_all(b"one\n").expect("typed");
+    assert_eq!(client.line(), "ONE");
+    assert!(client.has_hung_up(), "the reading end is closed after one line");
+    input.write_all(b"two\n").expect("typed");
+    let ended = client.end();
+    assert_eq!((ended.status.code(), ended.stderr), (Some(0), vec![]));
+    drop(input);
+    server.drain();
+}
+
+#[test]
 fn nobody_there_is_one_line_and_status_1() {
     // A port of ours that listens to nobody.
     let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a socket");

@@ -161,6 +161,7 @@ fn a_length_goes_before_each_message() {
     // Python's struct.pack('i', -1): no length.
     stream.write_all(b"\xff\xff\xff\xff").expect("sent");
     assert_eq!(rest(&mut stream), "");
+    drop(stream);
     server.drain();
 }
 

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::support::{Program, connect, say};
+use crate::support::{Program, connect, example, say};
 
 /// The TCP client in the documentation of Python's `socketserver`, word for word.
 const PYTHON_TCP: &str = r#"
@@ -74,6 +74,51 @@ fn the_clients_of_pythons_documentation() {
         let expected = ["Sent:     hello world with TCP", "Received: HELLO WORLD WITH TCP", ""];
         assert_eq!(ended.stdout, expected, "{ended:?}");
     }
+    server.drain();
+}
+
+/// Plays a person: runs a program at a terminal, types a line when `>>> ` is there, and prints what the
+/// terminal was sent.
+const PERSON: &str = r#"
+import os, pty, sys
+
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:3])
+seen = b""
+for line, answer in [("hello\n", "HELLO"), ("\n", ""), ("\x1b[31mred\n", "[31MRED"), ("\x04", "")]:
+    while not seen.endswith(b">>> "):
+        seen += os.read(terminal, 1000)
+    os.write(terminal, line.encode())
+    while answer.encode() not in seen:
+        seen += os.read(terminal, 1000)
+try:
+    while True:
+        piece = os.read(terminal, 1000)
+        if not piece:
+            break
+        seen += piece
+except OSError:
+    pass
+print(ascii(seen.decode()))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+#[test]
+fn a_person_at_a_terminal_has_a_prompt_and_a_terminal_that_obeys_no_server() {
+    if !is_there("python3", "--version") {
+        return;
+    }
+    let mut server = Program::example("echo_server", &["--listen", "tcp://127.0.0.1:0"]);
+    let url = format!("tcp://{}", server.listening("tcp://"));
+    let mut python = Command::new("python3");
+    python.args(["-c", PERSON]).arg(example("client")).arg(&url).stderr(Stdio::piped());
+    let ended = Program::start(python.stdin(Stdio::null())).end();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let seen = &ended.stdout[0];
+    // The answer takes the place of the prompt, and a new prompt follows.
+    assert!(seen.contains(r">>> \r\x1b[KHELLO\r\n>>> "), "{seen}");
+    assert!(seen.contains(r"\r\x1b[K\ufffd[31MRED\r\n>>> "), "{seen}");
     server.drain();
 }
 

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use rustix::process::Signal;
 
-use crate::support::{Program, ask, connect, datagrams, exchange, expect, rest, say};
+use crate::support::{Program, ask, connect, datagrams, exchange, expect, hear, rest, say};
 
 fn service(name: &str, scheme: &str) -> (Program, SocketAddr) {
     let server = Program::example(name, &["--listen", &format!("{scheme}127.0.0.1:0")]);
@@ -23,7 +23,7 @@ fn custom_protocol_keeps_values_for_everybody() {
     say(&mut alice, b"DEL colour\nDEL colour\nGET colour\n", b"OK\nNONE\nNONE\n");
     alice.write_all(b"QUIT\nGET size\n").expect("sent");
     assert_eq!(rest(&mut alice), "BYE\n");
-    drop(bob);
+    drop((alice, bob));
     server.drain();
 }
 
@@ -52,6 +52,15 @@ fn custom_protocol_is_the_same_over_datagrams() {
 }
 
 #[test]
+fn custom_protocol_says_goodbye_over_datagrams_too() {
+    let (mut server, addr) = service("custom_protocol", "udp://");
+    let socket = datagrams(addr);
+    assert_eq!(ask(&socket, b"GET a"), b"NONE");
+    server.drain();
+    assert_eq!(hear(&socket), b"BYE the server is stopping");
+}
+
+#[test]
 fn conversation_speaks_first_and_counts() {
     let (mut server, addr) = service("conversation", "tcp://");
     let mut stream = connect(addr);
@@ -61,6 +70,7 @@ fn conversation_speaks_first_and_counts() {
     say(&mut stream, b"tw", b"");
     say(&mut stream, b"o\nbye\nthree\n", b"2: bob says two\n");
     assert_eq!(rest(&mut stream), "goodbye, bob\n");
+    drop(stream);
     server.drain();
 }
 

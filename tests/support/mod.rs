@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -82,6 +82,11 @@ impl Program {
         self.stdout.recv_timeout(DEADLINE).expect("another line on stdout in time")
     }
 
+    /// Waits until nothing more of stdout is read here.
+    pub(crate) fn has_hung_up(&self) -> bool {
+        self.stdout.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Disconnected)
+    }
+
     /// The next line on stderr that contains this.
     pub(crate) fn log_line(&self, part: &str) -> String {
         loop {
@@ -123,7 +128,9 @@ impl Program {
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         let last = ended.stdout.last().expect("a last line");
         assert!(last.starts_with("drained completed="), "{last}");
-        assert!(last.contains(" forced=0 stuck=0 took="), "{last}");
+        let (_, took) = last.split_once(" forced=0 stuck=0 took=").expect("nobody forced or stuck");
+        let took = took.strip_suffix("ms").and_then(|took| took.parse::<u64>().ok());
+        assert!(took.is_some_and(|took| took < 5000), "it waited for nobody: {last}");
         ended
     }
 }
@@ -140,6 +147,7 @@ fn lines_of(output: Option<impl Read + Send + 'static>, most: usize) -> Receiver
     let (found, lines) = sync_channel(LINES);
     if let Some(output) = output {
         let read = move || {
+            // The pipe is closed before the channel: who sees the end of this one knows of that one.
             for line in BufReader::new(output).lines().map_while(Result::ok).take(most) {
                 if found.send(line).is_err() {
                     return;
@@ -200,6 +208,11 @@ pub(crate) fn datagrams(addr: SocketAddr) -> UdpSocket {
 /// Sends one datagram and returns the next one.
 pub(crate) fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
     socket.send(question).expect("sent");
+    hear(socket)
+}
+
+/// The next datagram.
+pub(crate) fn hear(socket: &UdpSocket) -> Vec<u8> {
     let mut answer = vec![0; 65_535];
     let length = socket.recv(&mut answer).expect("an answer in time");
     answer.truncate(length);
