@@ -18,9 +18,11 @@ impl Moment {
     /// Later than every instant.
     pub(crate) const NEVER: Self = Self(u64::MAX);
 
-    /// The instant a span later; never, if that lies beyond the clock.
+    /// The instant a span later, and never earlier: the clock cuts fractions of a millisecond off, which
+    /// are added here. Never, if that lies beyond the clock.
     pub(crate) fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+        let millis = u64::try_from(span.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis).saturating_add(u64::from(millis > 0)))
     }
 
     /// The span from `earlier` to here; zero if it lies ahead.
@@ -189,5 +191,12 @@ mod tests {
     fn spans_beyond_the_clock_are_never() {
         assert_eq!(at(5).after(Duration::MAX), Moment::NEVER);
         assert_eq!(at(5).since(at(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_span_is_never_cut_short() {
+        assert_eq!(at(5).after(Duration::ZERO), at(5));
+        assert_eq!(at(5).after(Duration::from_micros(1)), at(7));
+        assert_eq!(at(5).after(Duration::from_millis(10)), at(16));
     }
 }
