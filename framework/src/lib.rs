@@ -81,10 +81,10 @@
 //! Linux only for now: on other systems it does not compile, and says so.
 #![forbid(unsafe_code)]
 
-mod close;
 mod config;
 mod error;
 mod peer;
+mod reason;
 
 mod sys;
 
@@ -93,13 +93,13 @@ mod timer;
 
 mod event;
 
-mod core;
+mod stage;
 
 mod outbox;
 
 mod handler;
 
-mod turn;
+mod desk;
 
 mod slots;
 
@@ -111,7 +111,6 @@ mod schedule;
 
 mod server;
 
-pub use close::CloseReason;
 pub use codec::{FrameError, Framing};
 pub use config::Overflow;
 pub use error::{Error, ErrorKind, Result};
@@ -122,5 +121,6 @@ pub use handler::{
 };
 pub use outbox::{Remote, SendError};
 pub use peer::{Address, ConnectionId, Peer};
+pub use reason::CloseReason;
 pub use schedule::{Concurrency, DrainReport};
 pub use server::{BoundServer, Listen, Outcome, Server, ServerHandle, TcpServer, UdpServer};

@@ -18,10 +18,10 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_utils::atomic::AtomicCell;
 use parking_lot::Mutex;
 
+use crate::desk::Why;
 use crate::outbox::Line;
 use crate::peer::ConnectionId;
 use crate::timer::Alarm;
-use crate::turn::Why;
 
 /// Somebody has the place.
 const OCCUPIED: u64 = 1;

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::core::Core;
 use crate::datagram::receive::Intake;
 use crate::datagram::reply::ReplyQueue;
 use crate::handler::{DatagramHandler, Factory, Handler};
 use crate::outbox::LineSettings;
 use crate::peer::Address;
+use crate::stage::Core;
 use crate::sys::datagrams::{DatagramOptions, DatagramSocket};
 
 /// Who serves the datagrams of a listener.

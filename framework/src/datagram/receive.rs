@@ -11,11 +11,11 @@ use std::sync::Arc;
 use crate::datagram::guard;
 use crate::datagram::listen::{DatagramListener, DatagramService};
 use crate::datagram::sessions::{Session, Sessions, Waiting};
+use crate::desk::Why;
 use crate::event::{DropReason, Event};
 use crate::outbox::Line;
 use crate::peer::{ConnectionId, Peer};
 use crate::sys::datagrams::{BATCH, Batch, Head};
-use crate::turn::Why;
 
 /// What receiving asks of the schedule, which holds the sessions.
 pub(crate) trait SessionHost {

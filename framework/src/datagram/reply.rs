@@ -3,11 +3,11 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::core::Core;
 use crate::datagram::guard::{Guard, Print};
 use crate::datagram::listen::DatagramListener;
 use crate::event::Event;
 use crate::outbox::{DatagramOutlet, SendError};
+use crate::stage::Core;
 use crate::sys::datagrams::{BATCH, DatagramSocket, Outgoing, SendBatch};
 
 /// Replies that may wait while the socket takes none, and their bytes; beyond, new ones are dropped.

@@ -4,11 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::close::CloseReason;
 use crate::datagram::listen::DatagramListener;
 use crate::handler::{Actor, Factory, Handler};
 use crate::outbox::Line;
 use crate::peer::ConnectionId;
+use crate::reason::CloseReason;
 use crate::timer::Moment;
 
 /// Datagrams that may wait while the handler of their peer runs, and their bytes.

@@ -4,23 +4,23 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::close::CloseReason;
 use crate::codec::FrameError;
 use crate::config::TURN_MESSAGES;
-use crate::core::{Core, Stage};
 use crate::datagram::guard::Print;
 use crate::datagram::listen::{DatagramListener, DatagramService};
 use crate::datagram::receive::{Fetched, SessionHost};
 use crate::datagram::sessions::{Phase, Session, Waiting};
+use crate::desk::{After, Desk, Why};
 use crate::event::{DropReason, Event};
 use crate::handler::{
     Context, Datagram, Handler, Host, Next, Replies, Sink, Step, apply, isolated,
 };
 use crate::outbox::Line;
 use crate::peer::{ConnectionId, Peer};
+use crate::reason::CloseReason;
+use crate::stage::{Core, Stage};
 use crate::sys::datagrams::SendBatch;
 use crate::timer::Moment;
-use crate::turn::{After, Desk, Why};
 
 /// A turn under way.
 struct Turn<'a> {

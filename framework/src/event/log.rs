@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use ::log::{Level, log, log_enabled};
 
-use crate::close::CloseReason;
 use crate::event::Event;
+use crate::reason::CloseReason;
 
 /// Lines of one kind in one second at most; the rest is counted and said afterwards.
 const LINES_PER_SECOND: u64 = 10;

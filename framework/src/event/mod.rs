@@ -10,8 +10,8 @@ pub use stats::{Histogram, Stats};
 use std::io;
 use std::time::Duration;
 
-use crate::close::CloseReason;
 use crate::peer::{Address, ConnectionId, Peer};
+use crate::reason::CloseReason;
 
 pub(crate) use stats::Counters;
 

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::close::CloseReason;
 use crate::event::{DropReason, Event};
+use crate::reason::CloseReason;
 
 /// A snapshot of what a server has counted since it was bound; see
 /// [`ServerHandle::stats`](crate::ServerHandle::stats).

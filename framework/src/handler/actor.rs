@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::close::CloseReason;
 use crate::handler::{Handler, StreamHandler, isolated};
 use crate::peer::Peer;
+use crate::reason::CloseReason;
 
 /// What makes a handler for each peer.
 pub(crate) type Factory<H> = Arc<dyn Fn(&Peer) -> Box<H> + Send + Sync>;

@@ -4,8 +4,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::close::CloseReason;
 use crate::handler::{Handler, Next};
+use crate::reason::CloseReason;
 
 /// Runs user code. A panic and an error both become the reason to end its connection, and no other.
 pub(crate) fn isolated<T>(user: impl FnOnce() -> io::Result<T>) -> Result<T, CloseReason> {

@@ -19,8 +19,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use crate::close::CloseReason;
 use crate::codec::FrameError;
+use crate::reason::CloseReason;
 
 /// Serves one peer: a connection, or whoever sends datagrams from one address.
 ///

@@ -4,10 +4,10 @@ use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
 
-use crate::close::CloseReason;
 use crate::handler::Next;
 use crate::outbox::{Line, Remote};
 use crate::peer::{ConnectionId, Peer};
+use crate::reason::CloseReason;
 
 /// Serves one connection as a blocking conversation, in the shape that people know from Python's
 /// `StreamRequestHandler`: read, write, read again.

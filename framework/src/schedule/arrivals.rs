@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::desk::Why;
 use crate::event::Event;
 use crate::outbox::Line;
 use crate::schedule::Concurrency;
@@ -13,7 +14,6 @@ use crate::stream::accept::{Round, accept_round, next_rest};
 use crate::stream::admit::Permit;
 use crate::stream::listen::{Rest, StreamListener};
 use crate::sys::socket::Socket;
-use crate::turn::Why;
 
 impl Engine {
     pub(super) fn accept(&self, index: usize) {

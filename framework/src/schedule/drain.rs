@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::close::CloseReason;
 use crate::config::FORCE_GRACE;
-use crate::core::Stage;
+use crate::desk::Why;
 use crate::event::Event;
 use crate::peer::Peer;
+use crate::reason::CloseReason;
 use crate::schedule::engine::Engine;
 use crate::schedule::token::Token;
+use crate::stage::Stage;
 use crate::timer::{Alarm, Moment};
-use crate::turn::Why;
 
 /// What became of everybody who was there when a drain began, or came during it. The four numbers are
 /// disjoint and add up. Sessions of datagrams count like connections.

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::core::{Core, Stage};
 use crate::datagram::{DatagramListener, Session};
+use crate::desk::Why;
 use crate::event::Event;
 use crate::outbox::Post;
 use crate::peer::ConnectionId;
@@ -16,12 +16,12 @@ use crate::schedule::ready::Ready;
 use crate::schedule::token::Token;
 use crate::schedule::worker;
 use crate::slots::{SESSION_TAG, Slots};
+use crate::stage::{Core, Stage};
 use crate::stream::Connection;
 use crate::stream::admit::Gate;
 use crate::stream::listen::StreamListener;
 use crate::sys::poll::{Event as PollEvent, Events, Poller};
 use crate::timer::{Alarm, Moment, Timers};
-use crate::turn::Why;
 
 /// The listeners of a server.
 pub(crate) struct Sources {

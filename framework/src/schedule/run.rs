@@ -2,16 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::close::CloseReason;
 use crate::datagram::{self, DatagramListener, Fetched, Session, SessionHost, Taken};
+use crate::desk::{After, Desk, Why};
 use crate::event::Event;
 use crate::handler::Host;
 use crate::peer::ConnectionId;
+use crate::reason::CloseReason;
 use crate::schedule::Concurrency;
 use crate::schedule::engine::Engine;
 use crate::schedule::token::Token;
 use crate::stream::{self, Connection};
-use crate::turn::{After, Desk, Why};
 
 /// Datagrams that one turn of a datagram listener takes, before the next in the queue has its turn.
 const TAKEN_PER_TURN: usize = 64;

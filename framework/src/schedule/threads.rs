@@ -1,11 +1,11 @@
 //! A thread for each connection: it waits for its own connection's bytes, and runs its turns.
 
+use crate::desk::{Desk, Why};
 use crate::schedule::engine::Engine;
 use crate::schedule::member::Member;
 use crate::schedule::token::Token;
 use crate::sys::poll::{Interest, Waited, wait_one, wait_wake};
 use crate::sys::wake::Wake;
-use crate::turn::{Desk, Why};
 
 /// Makes ready for a connection's first turn: what comes up during it must find its way back to this
 /// worker, or another one would attend the connection as well.

@@ -1,11 +1,11 @@
 //! A worker's loop: run what is ready; poll if nobody does; sleep if others are enough.
 
+use crate::desk::Desk;
 use crate::schedule::crew::Duty;
 use crate::schedule::drain::InTurn;
 use crate::schedule::engine::{Doze, Engine};
 use crate::schedule::{Concurrency, threads};
 use crate::sys::poll::Events;
-use crate::turn::Desk;
 
 /// The life of a worker, on its own thread; under `Inline`, on the thread that serves.
 pub(crate) fn run(engine: &Engine, worker: usize) {

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use crate::codec::Framing;
 use crate::config::{Config, Overflow};
-use crate::core::Core;
 use crate::datagram::{DatagramListener, DatagramService};
 use crate::error::{Error, Result};
 use crate::handler::{DatagramHandler, Factory, Handler, StreamHandler};
@@ -27,6 +26,7 @@ use crate::outbox::{LineSettings, Post};
 use crate::peer::{Address, Peer};
 use crate::schedule::{Concurrency, DrainReport, Engine, Sources};
 use crate::server::listen::Transport;
+use crate::stage::Core;
 use crate::stream::ServiceFactory;
 use crate::stream::listen::StreamListener;
 use crate::sys::limits::raise_descriptors;

@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use crate::close::CloseReason;
 use crate::config::{DRAIN_LINGER, LINGER_BYTES};
-use crate::core::Core;
+use crate::reason::CloseReason;
+use crate::stage::Core;
 use crate::stream::connection::{Connection, Input, Output, Phase};
 use crate::stream::turn::Turn;
 use crate::timer::Moment;

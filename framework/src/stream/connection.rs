@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::close::CloseReason;
 use crate::codec::Decoder;
-use crate::core::Core;
 use crate::event::Traffic;
 use crate::handler::{Actor, Factory, Handler, StreamHandler};
 use crate::outbox::Line;
+use crate::reason::CloseReason;
+use crate::stage::Core;
 use crate::stream::admit::Permit;
 use crate::sys::socket::Socket;
 use crate::timer::Moment;

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use crate::close::CloseReason;
 use crate::config::TURN_BYTES;
-use crate::core::Core;
 use crate::handler::{Blocking, Duplex, Next, Sink, Step, Stream, StreamHandler, apply, isolated};
+use crate::reason::CloseReason;
+use crate::stage::Core;
 use crate::stream::connection::{Connection, Input, Output, Service};
 use crate::stream::sink::{StreamSink, broken};
 use crate::stream::turn::Turn;

@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::close::CloseReason;
 use crate::codec::EncodeError;
 use crate::config::TURN_BYTES;
-use crate::core::Core;
 use crate::handler::{Blocking, Host, Sink, Step};
 use crate::outbox::{Chunk, Line};
+use crate::reason::CloseReason;
+use crate::stage::Core;
 use crate::sys::poll::{Interest, Waited, is_gone, wait_one};
 use crate::sys::socket::Socket;
 use crate::timer::Moment;

@@ -5,16 +5,16 @@
 use std::io;
 use std::time::Instant;
 
-use crate::close::CloseReason;
 use crate::codec::{Decoded, FrameError};
 use crate::config::{TURN_BYTES, TURN_MESSAGES};
-use crate::core::{Core, Stage};
+use crate::desk::{After, Desk, Why};
 use crate::handler::{Context, Handler, Host, Next, Step, apply, isolated};
+use crate::reason::CloseReason;
+use crate::stage::{Core, Stage};
 use crate::stream::connection::{Connection, Input, Output, Phase, Service};
 use crate::stream::sink::{StreamSink, broken};
 use crate::sys::poll::is_gone;
 use crate::timer::Moment;
-use crate::turn::{After, Desk, Why};
 
 /// A turn under way.
 pub(crate) struct Turn<'a> {
