@@ -145,6 +145,15 @@ fn the_first_line_of_the_log_says_how_to_stop() {
     }
 }
 
+#[test]
+fn a_signal_right_after_the_first_line_drains() {
+    for _ in 0..20 {
+        let mut server = Program::example("echo_server", &["--listen", "tcp://127.0.0.1:0"]);
+        server.listening("tcp://");
+        server.drain();
+    }
+}
+
 /// A client that asks for much and reads nothing: the server can neither send it all nor end the
 /// conversation by itself.
 fn stalled(server: &Program, tcp: SocketAddr) -> TcpStream {
