@@ -215,7 +215,7 @@ fn a_remote_sends_from_any_thread(on: On) {
     let (server, remotes) = with_remotes(on, &journal);
     let mut client = server.client();
     client.say("x");
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     std::thread::scope(|scope| {
         for number in 0..4 {
             let remote = remote.clone();
@@ -233,7 +233,7 @@ fn a_remote_is_harmless_once_its_peer_is_gone(on: On) {
     let (server, remotes) = with_remotes(on, &journal);
     let mut client = server.client();
     client.say("x");
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     client.say("q");
     journal.wait_for("finish done");
     eventually("it is closed", || !remote.is_open());
@@ -247,7 +247,7 @@ fn a_remote_is_harmless_once_the_server_is_gone(on: On) {
     let (server, remotes) = with_remotes(on, &journal);
     let mut client = server.client();
     client.say("x");
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     drop(server);
     assert_eq!(remote.send("x"), Err(SendError::Closed));
     assert!(!remote.is_open());

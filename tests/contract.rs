@@ -132,7 +132,7 @@ fn half_closed_may_continue_for_a_remote(on: On) {
     let mut client = server.client();
     client.say("a");
     client.finish_sending();
-    let remote = take.recv().expect("a remote");
+    let remote = take.recv_timeout(harness::PATIENCE).expect("a remote");
     assert_eq!(client.hear(), "A");
     for number in 0..3 {
         remote.send(format!("late {number}")).expect("it is open");

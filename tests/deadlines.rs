@@ -66,7 +66,7 @@ fn what_the_server_sends_does_not_renew_the_idle_timeout(on: On) {
     });
     let server = on.spawn(script.server().idle_timeout(SHORT));
     let _client = server.client();
-    let remote = take.recv().expect("a remote");
+    let remote = take.recv_timeout(harness::PATIENCE).expect("a remote");
     let began = Instant::now();
     let ticks = crossbeam_channel::tick(SHORT / 10);
     while remote.send("are you there?").is_ok() {

@@ -124,7 +124,7 @@ fn pause_reads_nothing_for_so_long_and_sending_goes_on(on: On) {
     client.say("pause");
     client.say("next");
     assert_eq!(client.hear(), "pausing");
-    let remote = take.recv().expect("a remote");
+    let remote = take.recv_timeout(harness::PATIENCE).expect("a remote");
     remote.send("meanwhile").expect("sending goes on");
     assert_eq!(client.hear(), "meanwhile");
     assert_eq!(client.hear(), "awake");

@@ -76,7 +76,7 @@ fn frames_from_sixteen_threads_are_never_torn_and_keep_each_threads_order(on: On
     let (server, remotes) =
         with_remotes(on, |server| server.overflow(Overflow::DropNewest), framing);
     let mut client = server.client();
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     std::thread::scope(|scope| {
         scope.spawn(|| sixteen_threads(&remote, EACH));
         let mut next = [0_u32; 16];
@@ -97,7 +97,7 @@ fn datagrams_from_sixteen_threads_all_leave(on: On) {
     let (server, remotes) = with_remotes(on, |server| server, Framing::raw());
     let mut client = server.client();
     client.say("x");
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     assert_eq!(client.hear(), "own x");
     // Few enough that the client's receive buffer holds them all.
     sixteen_threads(&remote, 10);
@@ -113,7 +113,7 @@ fn datagrams_from_sixteen_threads_all_leave(on: On) {
 fn the_handlers_replies_and_a_remotes_do_not_mix_within_a_message(on: On) {
     let (server, remotes) = with_remotes(on, |server| server, Framing::lines());
     let mut client = server.client();
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for number in 0..500 {
@@ -154,7 +154,7 @@ fn until_it_is_full(remote: &Remote) -> SendError {
 fn a_remote_never_blocks_and_overflow_disconnects_by_default(on: On) {
     let (server, remotes) = with_remotes(on, |server| server, Framing::raw());
     let mut client = server.client();
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     assert_eq!(until_it_is_full(&remote), SendError::Full);
     eventually("the connection ends", || server.stats().closed_for(&CloseReason::Overflow) == 1);
     assert_eq!(remote.send("x"), Err(SendError::Closed));
@@ -165,7 +165,7 @@ fn overflow_may_drop_the_newest(on: On) {
     let settings = |server: Server| server.overflow(Overflow::DropNewest).outbox_limit(200_000);
     let (server, remotes) = with_remotes(on, settings, Framing::lines().max_frame(20_000));
     let mut client = server.client();
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     assert_eq!(until_it_is_full(&remote), SendError::Full);
     assert!(server.stats().messages_skipped >= 1);
     client.say("still here");
@@ -184,7 +184,7 @@ fn overflow_may_drop_the_oldest(on: On) {
     let settings = |server: Server| server.overflow(Overflow::DropOldest).outbox_limit(200_000);
     let (server, remotes) = with_remotes(on, settings, Framing::lines().max_frame(20_000));
     let mut client = server.client();
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     let mut sent = 0;
     while server.stats().messages_skipped < 100 {
         remote.send(format!("{sent:0>10000}")).expect("the oldest makes room");
@@ -212,7 +212,7 @@ fn a_message_longer_than_the_limit_passes_when_nothing_waits(on: On) {
     let settings = |server: Server| server.outbox_limit(64 * 1024);
     let (server, remotes) = with_remotes(on, settings, Framing::raw());
     let mut client = server.client();
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     remote.send(vec![b'l'; 8_000_000]).expect("taken");
     assert!(client.hear_bytes(8_000_000).iter().all(|&byte| byte == b'l'));
 }
@@ -300,9 +300,9 @@ fn a_peer_that_never_reads_costs_itself_alone(on: On) {
 fn a_peer_that_never_reads_a_remote_costs_itself_alone(on: On) {
     let (server, remotes) = with_remotes(on, |server| server, Framing::lines().max_frame(20_000));
     let _silent = server.client();
-    let flooded = remotes.recv().expect("a remote");
+    let flooded = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     let mut client = server.client();
-    let heard = remotes.recv().expect("a remote");
+    let heard = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     std::thread::scope(|scope| {
         scope.spawn(|| until_it_is_full(&flooded));
         for number in 0..100 {
@@ -367,7 +367,7 @@ fn much_waits(on: On) -> (Running, Client) {
         Framing::lines().max_frame(20_000),
     );
     let client = server.client();
-    let remote = remotes.recv().expect("a remote");
+    let remote = remotes.recv_timeout(harness::PATIENCE).expect("a remote");
     (0..1_000).for_each(|number| remote.send(format!("{number:0>10000}")).expect("taken"));
     (server, client)
 }

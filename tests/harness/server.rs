@@ -65,6 +65,11 @@ impl On {
         self.concurrency == Concurrency::Inline
     }
 
+    /// Here, but under this concurrency.
+    pub(crate) fn under(self, concurrency: Concurrency) -> Self {
+        Self { concurrency, ..self }
+    }
+
     /// Lets a server listen here; a message is a line, or a datagram.
     pub(crate) fn listening(self, server: Server) -> Server {
         let server = server.concurrency(self.concurrency);
@@ -137,6 +142,11 @@ impl Deref for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What a failed test leaves behind tells why.
+            let left = format!("{:?}\n", self.handle.stats());
+            drop(std::io::Write::write_all(&mut std::io::stderr(), left.as_bytes()));
+        }
         self.handle.drain(Duration::from_secs(5));
         if self.conserves && !std::thread::panicking() {
             assert_conserved(&self.handle.stats());

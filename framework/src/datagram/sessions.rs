@@ -109,6 +109,15 @@ impl Inbox {
         true
     }
 
+    /// As [`Inbox::push`], before everything that waits already.
+    pub(super) fn push_first(&mut self, datagram: Waiting) -> bool {
+        let taken = self.push(datagram);
+        if taken {
+            self.waiting.rotate_right(1);
+        }
+        taken
+    }
+
     pub(super) fn pop(&mut self) -> Option<Waiting> {
         let datagram = self.waiting.pop_front()?;
         self.bytes -= datagram.bytes.len();

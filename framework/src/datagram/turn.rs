@@ -145,7 +145,8 @@ impl Turn<'_> {
         let waiting = Waiting { bytes: bytes.into(), truncated };
         let mut intake = self.listener.intake.lock();
         let entry = addr.and_then(|addr| intake.sessions.find(addr));
-        if !entry.is_some_and(|entry| entry.inbox.push(waiting)) {
+        // What waits there already came while this one was on its way here.
+        if !entry.is_some_and(|entry| entry.inbox.push_first(waiting)) {
             drop(intake);
             self.listener.drop_datagram(&self.session.line.peer, DropReason::InboxFull);
         }

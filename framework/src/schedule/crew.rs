@@ -146,6 +146,11 @@ impl Crew {
         self.poller.load(Ordering::Acquire) == worker
     }
 
+    /// Whether a worker should poll, and nobody does.
+    pub(crate) fn poll_is_free(&self) -> bool {
+        self.shape() == Shape::Leader && self.poller.load(Ordering::Acquire) == NOBODY
+    }
+
     pub(crate) fn control_holds_poll(&self) -> bool {
         self.poller.load(Ordering::Acquire) == CONTROL
     }
@@ -239,9 +244,10 @@ impl Crew {
         }
         self.members[worker].helping.store(false, Ordering::Relaxed);
         let enough = state.awake > state.allowance;
-        if !enough && self.shape() == Shape::Leader {
-            let free = self.swap_poller(NOBODY, worker) || self.swap_poller(CONTROL, worker);
-            if free || self.holds_poll(worker) {
+        if self.shape() == Shape::Leader {
+            // However many are awake: somebody has to poll.
+            let free = self.swap_poller(NOBODY, worker);
+            if free || !enough && self.swap_poller(CONTROL, worker) || self.holds_poll(worker) {
                 return Duty::Poll;
             }
         }
@@ -292,8 +298,9 @@ impl Crew {
         self.state.lock().awake == 0
     }
 
-    pub(crate) fn awake(&self) -> usize {
-        self.state.lock().awake
+    /// Whether a worker's thread was ever started. (It may have blocked in a handler already.)
+    pub(crate) fn has_started(&self) -> bool {
+        self.state.lock().started > 0
     }
 
     // ---- the watchman ----

@@ -348,7 +348,7 @@ impl Engine {
             }
             Concurrency::Pool { .. } => {
                 self.call_in();
-                if self.crew.awake() == 0 {
+                if !self.crew.has_started() {
                     let error = std::io::Error::from(std::io::ErrorKind::WouldBlock);
                     return Err(crate::Error::system("cannot start a worker", error));
                 }

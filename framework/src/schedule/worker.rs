@@ -16,7 +16,9 @@ pub(crate) fn run(engine: &Engine, worker: usize) {
     let mut events = Events::new();
     let own_threads = matches!(engine.concurrency, Concurrency::Threads { .. });
     loop {
+        // A free poll goes first: under a flood the queue is never empty, and nobody else would be heard.
         if !crew.holds_poll(worker)
+            && !crew.poll_is_free()
             && crew.may_work(worker)
             && let Some(token) = engine.ready.pop()
         {

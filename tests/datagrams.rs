@@ -1,0 +1,394 @@
+//! What holds over datagrams beyond the contract: sessions, order, addresses, loops, errors, policies.
+
+mod harness;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use harness::{Client, Gate, Journal, On, Running, Script, eventually, matrix};
+use switchboard::{Datagram, DatagramHandler, Listen, Next, Replies, SendError, Server, Stats};
+
+matrix! {
+    a_silent_handler_sends_nothing: [udp];
+    a_datagram_one_byte_too_long_is_rejected_and_counted: [udp];
+    the_order_of_each_peer_is_kept: [udp];
+    the_order_of_a_peer_is_kept_behind_a_handler_that_blocks in [threads pool]: [udp];
+    a_burst_of_many_peers_is_answered_whole: [udp];
+    every_peer_has_a_session_of_its_own: [udp];
+    the_session_used_longest_ago_makes_room: [udp];
+    a_thousand_peers_hold_no_more_sessions_than_allowed: [udp];
+    a_reply_leaves_from_the_address_that_was_asked: [udp];
+    a_remote_sends_from_the_address_that_was_asked: [udp];
+    a_server_on_ipv6_answers: [udp];
+    a_dual_stack_server_answers_both_families: [udp];
+    a_loop_between_two_servers_dies_out: [udp];
+    a_loop_of_two_datagrams_dies_out: [udp];
+    a_peer_that_has_gone_ends_nothing: [udp];
+    a_reply_that_is_too_long_ends_its_session_alone: [udp];
+    a_second_server_on_the_port_is_refused: [udp];
+    service_ports_are_not_answered_unless_told_to: [udp];
+    datagrams_behind_a_pause_wait_and_too_many_are_counted: [udp];
+    a_session_that_closes_with_datagrams_waiting_begins_anew: [udp];
+    what_arrived_before_a_drain_is_still_answered: [udp];
+}
+
+fn dropped(stats: &Stats, reason: &str) -> u64 {
+    stats.datagrams_dropped().filter(|(name, _)| *name == reason).map(|(_, count)| count).sum()
+}
+
+fn ended(stats: &Stats, reason: &str) -> u64 {
+    stats.sessions_closed().filter(|(name, _)| *name == reason).map(|(_, count)| count).sum()
+}
+
+fn a_silent_handler_sends_nothing(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        if message == b"speak" {
+            cx.send("spoken");
+        }
+        Ok(Next::Continue)
+    }));
+    let mut client = server.client();
+    (0..10).for_each(|_| client.say("hush"));
+    assert_eq!(client.ask("speak"), "spoken");
+    assert_eq!(server.stats().datagrams_sent, 1);
+}
+
+fn a_datagram_one_byte_too_long_is_rejected_and_counted(on: On) {
+    let journal = Journal::default();
+    let script = Script::new(&journal).rejected(|_, _| Ok(Next::Continue));
+    let server = on.spawn(script.server().max_datagram(1_000));
+    let mut client = server.client();
+    for length in [1_000, 1_001, 65_507, 999] {
+        client.send_bytes(&vec![b'x'; length]);
+    }
+    assert_eq!([client.hear().len(), client.hear().len()], [1_000, 999]);
+    assert_eq!(journal.count("rejected datagram larger than the receive buffer of 1000"), 2);
+    let stats = server.stats();
+    assert_eq!((stats.datagrams_received, dropped(&stats, "truncated")), (4, 2));
+    assert_eq!(stats.datagrams_handled, 2);
+}
+
+fn the_order_of_each_peer_is_kept(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    let mut clients: Vec<Client> = (0..10).map(|_| server.client()).collect();
+    for window in 0..10 {
+        for number in 0..20 {
+            for client in &mut clients {
+                client.say(&format!("{}", window * 20 + number));
+            }
+        }
+        for client in &mut clients {
+            for number in 0..20 {
+                assert_eq!(client.hear(), format!("{}", window * 20 + number));
+            }
+        }
+    }
+}
+
+fn the_order_of_a_peer_is_kept_behind_a_handler_that_blocks(on: On) {
+    let (journal, gate) = (Journal::default(), Gate::default());
+    let _opens = gate.open_at_the_end();
+    let at_gate = gate.clone();
+    let server = on.play(Script::new(&journal).handle(move |message, cx| {
+        if message == b"block" {
+            assert!(at_gate.pass());
+        }
+        cx.send([b"did ", message].concat());
+        Ok(Next::Continue)
+    }));
+    let (mut blocked, mut other) = (server.client(), server.client());
+    blocked.say("block");
+    gate.wait_for_arrivals(1);
+    for number in 0..100 {
+        blocked.say(&number.to_string());
+        assert_eq!(other.ask("ping"), "did ping");
+    }
+    gate.open();
+    assert_eq!(blocked.hear(), "did block");
+    for number in 0..100 {
+        assert_eq!(blocked.hear(), format!("did {number}"));
+    }
+}
+
+fn a_burst_of_many_peers_is_answered_whole(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    let mut clients: Vec<Client> = (0..200).map(|_| server.client()).collect();
+    for round in 0..5 {
+        clients.iter_mut().for_each(|client| client.say(&format!("round {round}")));
+        for client in &mut clients {
+            assert_eq!(client.hear(), format!("ROUND {round}"));
+        }
+    }
+    let stats = server.stats();
+    assert_eq!((stats.datagrams_handled, stats.sessions_begun), (1_000, 200));
+}
+
+fn every_peer_has_a_session_of_its_own(on: On) {
+    let server = on.spawn(Server::new(|_| {
+        let mut sum = 0_usize;
+        switchboard::handler_fn(move |message, cx| {
+            sum += message.len();
+            cx.send(sum.to_string());
+            Ok(Next::Continue)
+        })
+    }));
+    let (mut one, mut other) = (server.client(), server.client());
+    assert_eq!([one.ask("aa"), one.ask("bbb"), one.ask("")], ["2", "5", "5"]);
+    assert_eq!([other.ask("c"), one.ask("d")], ["1", "6"]);
+    assert_eq!(server.stats().sessions_open, 2);
+}
+
+fn the_session_used_longest_ago_makes_room(on: On) {
+    let journal = Journal::default();
+    let server = on.spawn(Script::new(&journal).server().max_sessions(2));
+    let mut clients = [server.client(), server.client(), server.client()];
+    assert_eq!(clients[0].ask("a"), "A");
+    assert_eq!(clients[1].ask("b"), "B");
+    assert_eq!(clients[0].ask("used"), "USED");
+    assert_eq!(clients[2].ask("c"), "C");
+    journal.wait_for("finish evicted");
+    assert_eq!(clients[0].ask("kept"), "KEPT");
+    assert_eq!(journal.count("setup"), 3);
+    assert_eq!(clients[1].ask("again"), "AGAIN");
+    assert_eq!(journal.count("setup"), 4, "the one that was evicted begins anew");
+}
+
+fn a_thousand_peers_hold_no_more_sessions_than_allowed(on: On) {
+    let journal = Journal::default();
+    let server = on.spawn(Script::new(&journal).server().max_sessions(10));
+    for _ in 0..1_000 {
+        assert_eq!(server.client().ask("x"), "X");
+        // Those that were told to make room may be a few.
+        assert!(server.stats().sessions_open <= 10 + 64);
+    }
+    eventually("all others have ended", || {
+        let stats = server.stats();
+        // (A port may come twice.)
+        (ended(&stats, "evicted"), stats.sessions_open) == (stats.sessions_begun - 10, 10)
+    });
+}
+
+/// A server of all addresses, and one of them.
+fn on_all_addresses(on: On, script: Script, ip: [u8; 4]) -> (Running, SocketAddr) {
+    let server = Running::of(script.server().concurrency(on.concurrency).udp("0.0.0.0:0"));
+    let asked = SocketAddr::from((ip, server.addr().port()));
+    (server, asked)
+}
+
+fn a_reply_leaves_from_the_address_that_was_asked(on: On) {
+    let journal = Journal::default();
+    let script = Script::new(&journal).handle(|_, cx| {
+        cx.send(cx.peer().local().to_string());
+        Ok(Next::Continue)
+    });
+    let (_server, asked) = on_all_addresses(on, script, [127, 0, 0, 2]);
+    // A connected socket hears nobody else.
+    let mut client = Client::udp_from("127.0.0.1", asked);
+    assert_eq!(client.ask("x"), asked.to_string());
+    assert_eq!(client.ask("y"), asked.to_string());
+}
+
+fn a_remote_sends_from_the_address_that_was_asked(on: On) {
+    let journal = Journal::default();
+    let (give, take) = crossbeam_channel::bounded(1);
+    let script = Script::new(&journal).handle(move |_, cx| {
+        give.send(cx.remote()).map_err(io::Error::other)?;
+        Ok(Next::Continue)
+    });
+    let (_server, asked) = on_all_addresses(on, script, [127, 0, 0, 3]);
+    let mut client = Client::udp_from("127.0.0.1", asked);
+    client.say("x");
+    let remote = take.recv_timeout(harness::PATIENCE).expect("a remote");
+    remote.send("unasked").expect("taken");
+    assert_eq!(client.hear(), "unasked");
+    assert!(matches!(remote.send(vec![0; 65_508]), Err(SendError::Refused(_))));
+    remote.send("still well").expect("taken");
+    assert_eq!(client.hear(), "still well");
+}
+
+fn a_server_on_ipv6_answers(on: On) {
+    let journal = Journal::default();
+    let server = Script::new(&journal).server().concurrency(on.concurrency).udp("[::1]:0");
+    let server = Running::of(server);
+    assert_eq!(Client::udp_from("::1", server.addr()).ask("x"), "X");
+}
+
+fn a_dual_stack_server_answers_both_families(on: On) {
+    let journal = Journal::default();
+    let script = Script::new(&journal).handle(|_, cx| {
+        cx.send(cx.peer().local().ip().to_string());
+        Ok(Next::Continue)
+    });
+    let listen = Listen::udp("[::]:0").dual_stack(true);
+    let server = Running::of(script.server().concurrency(on.concurrency).listen(listen));
+    let port = server.addr().port();
+    for (from, asked) in [("127.0.0.1", "127.0.0.2"), ("::1", "::1")] {
+        let addr = SocketAddr::new(asked.parse().expect("an address"), port);
+        assert_eq!(Client::udp_from(from, addr).ask("x"), asked);
+    }
+}
+
+/// Sends everything back; `begin` makes it send to somebody else, as a forged datagram would.
+struct Echo;
+
+impl DatagramHandler for Echo {
+    fn handle(&self, datagram: &Datagram<'_>, replies: &mut Replies<'_>) -> io::Result<()> {
+        let text = String::from_utf8_lossy(datagram.bytes()).into_owned();
+        match text.strip_prefix("begin ").and_then(|addr| addr.parse().ok()) {
+            Some(victim) => {
+                replies.send_to(victim, "X");
+                replies.send("begun");
+            }
+            None => replies.send(datagram.bytes()),
+        }
+        Ok(())
+    }
+}
+
+/// Begins so many loops between two echo servers, and counts what they exchange.
+fn exchanged_in_loops(on: On, loops: u64) -> u64 {
+    let one = on.spawn(Server::datagrams(Echo));
+    let other = on.spawn(Server::datagrams(Echo));
+    for _ in 0..loops {
+        let mut forger = one.client();
+        assert_eq!(forger.ask(&format!("begin {}", other.addr())), "begun");
+    }
+    let withheld = || one.stats().replies_withheld + other.stats().replies_withheld;
+    eventually("every loop has died", || withheld() == loops);
+    one.stats().datagrams_received + other.stats().datagrams_received - loops
+}
+
+fn a_loop_between_two_servers_dies_out(on: On) {
+    let exchanged = exchanged_in_loops(on, 1);
+    assert!(exchanged < 200, "{exchanged} datagrams");
+}
+
+fn a_loop_of_two_datagrams_dies_out(on: On) {
+    let exchanged = exchanged_in_loops(on, 2);
+    assert!(exchanged < 400, "{exchanged} datagrams");
+}
+
+fn a_peer_that_has_gone_ends_nothing(on: On) {
+    let journal = Journal::default();
+    let (give, take) = crossbeam_channel::bounded(64);
+    let server = on.play(Script::new(&journal).handle(move |message, cx| {
+        if message == b"x" {
+            give.send(cx.remote()).map_err(io::Error::other)?;
+        }
+        cx.send(message.to_ascii_uppercase());
+        Ok(Next::Continue)
+    }));
+    let mut bystander = server.client();
+    for _ in 0..20 {
+        let mut client = server.client();
+        client.say("x");
+        drop(client);
+        let gone = take.recv_timeout(harness::PATIENCE).expect("a remote");
+        // The system answers these with "port unreachable".
+        (0..5).for_each(|_| drop(gone.send("nobody is there")));
+        assert_eq!(bystander.ask("y"), "Y");
+    }
+}
+
+fn a_reply_that_is_too_long_ends_its_session_alone(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        cx.send("before");
+        if message == b"long" {
+            cx.send(vec![b'x'; 65_508]);
+        }
+        Ok(Next::Continue)
+    }));
+    let (mut client, mut bystander) = (server.client(), server.client());
+    assert_eq!(bystander.ask("x"), "before");
+    assert_eq!(client.ask("long"), "before");
+    journal.wait_for("finish handler-err: 65508 bytes do not fit");
+    assert_eq!(client.ask("x"), "before");
+    assert_eq!(bystander.ask("x"), "before");
+    assert_eq!(journal.count("setup"), 3);
+}
+
+fn a_second_server_on_the_port_is_refused(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    let again = Script::new(&journal).server().concurrency(on.concurrency).udp(server.addr());
+    let error = again.bind().expect_err("the port is taken");
+    assert!(error.to_string().contains("Address already in use"), "{error}");
+    let foreign = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None);
+    let foreign = foreign.expect("a socket");
+    foreign.set_reuse_address(true).expect("an option");
+    assert!(foreign.bind(&server.addr().into()).is_err(), "nobody can steal the port");
+    assert_eq!(server.client().ask("x"), "X");
+}
+
+fn service_ports_are_not_answered_unless_told_to(on: On) {
+    static ONE_AT_A_TIME: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock();
+    let journal = Journal::default();
+    let careful = on.play(Script::new(&journal));
+    let answers = on.spawn(Script::new(&journal).server().answer_service_ports(true));
+    let socket = [11_211, 1_900].iter().find_map(|port| UdpSocket::bind(("127.0.0.1", *port)).ok());
+    let socket = socket.expect("a service's port that is free here");
+    socket.set_read_timeout(Some(harness::PATIENCE)).expect("a deadline");
+    socket.send_to(b"x", careful.addr()).expect("sent");
+    eventually("it is counted", || dropped(&careful.stats(), "service-port") == 1);
+    socket.send_to(b"x", answers.addr()).expect("sent");
+    let (_, from) = socket.recv_from(&mut [0; 10]).expect("an answer");
+    assert_eq!(from, answers.addr(), "the other one has not answered");
+}
+
+fn datagrams_behind_a_pause_wait_and_too_many_are_counted(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        cx.send(message);
+        let pause = message == b"pause";
+        Ok(if pause { Next::Pause(Duration::from_millis(400)) } else { Next::Continue })
+    }));
+    let mut client = server.client();
+    assert_eq!(client.ask("pause"), "pause");
+    for number in 0..300 {
+        client.say(&number.to_string());
+    }
+    eventually("all have arrived", || server.stats().datagrams_received == 301);
+    for number in 0..256 {
+        assert_eq!(client.hear(), number.to_string());
+    }
+    eventually("the others are counted", || dropped(&server.stats(), "inbox-full") == 44);
+    assert_eq!(client.ask("after"), "after");
+}
+
+fn a_session_that_closes_with_datagrams_waiting_begins_anew(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        cx.send(message);
+        Ok(Next::Close)
+    }));
+    let mut client = server.client();
+    (0..50).for_each(|number| client.say(&number.to_string()));
+    for number in 0..50 {
+        assert_eq!(client.hear(), number.to_string());
+    }
+    journal.wait_for_so_many(50, "finish done");
+    assert_eq!(journal.count("setup"), 50);
+}
+
+fn what_arrived_before_a_drain_is_still_answered(on: On) {
+    for _ in 0..10 {
+        let journal = Journal::default();
+        let server = on.play(Script::new(&journal));
+        let mut clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
+        clients.iter_mut().for_each(|client| client.say("just in time"));
+        let report = server.drain(harness::PATIENCE);
+        assert!(report.is_clean(), "{report}");
+        let mut heard = HashMap::new();
+        for client in &mut clients {
+            *heard.entry(client.hear()).or_insert(0) += 1;
+        }
+        assert_eq!(heard, HashMap::from([("JUST IN TIME".to_owned(), 20)]));
+    }
+}
