@@ -40,7 +40,7 @@ struct Cli {
     #[arg(long, value_name = "BYTES")]
     max_frame: Option<NonZeroUsize>,
 
-    /// How long answers are awaited after the end of the input, over datagrams
+    /// How long answers are awaited after the end of the input, over datagrams: 500ms, 1s, 2m, none
     #[arg(long, value_name = "TIME", default_value = "1s")]
     linger: Span,
 }

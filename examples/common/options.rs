@@ -11,6 +11,9 @@ use crate::common::{Span, Timeout};
 /// Threads at most, unless `--workers` says otherwise.
 const THREADS: usize = 1024;
 
+/// The heading of the timeouts in `--help`; it shows how they are written.
+const TIMEOUTS: &str = "Timeouts (50us, 500ms, 30s, 2m, none)";
+
 #[derive(Args, Debug)]
 pub(crate) struct ServerOptions {
     /// How handlers are run
@@ -35,19 +38,19 @@ pub(crate) struct ServerOptions {
     max_frame: Option<NonZeroUsize>,
 
     /// Ends a conversation in which the peer says nothing for so long
-    #[arg(long, value_name = "TIME", default_value = "5m")]
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS, default_value = "5m")]
     idle_timeout: Timeout,
 
     /// Ends a conversation when one message takes longer to arrive
-    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS, default_value = "30s")]
     message_timeout: Timeout,
 
     /// Ends a conversation when the peer takes nothing of what is sent to it for so long
-    #[arg(long, value_name = "TIME", default_value = "30s")]
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS, default_value = "30s")]
     write_timeout: Timeout,
 
     /// What a drain waits for running conversations
-    #[arg(long, value_name = "TIME", default_value = "20s")]
+    #[arg(long, value_name = "TIME", help_heading = TIMEOUTS, default_value = "20s")]
     drain_timeout: Span,
 }
 

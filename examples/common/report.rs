@@ -9,7 +9,7 @@ use switchboard::{Outcome, Server};
 /// Serves until a signal or a handler ends it, and says where and how it ended.
 pub(crate) fn run(server: Server) -> switchboard::Result<Outcome> {
     env_logger::init_from_env(Env::default().default_filter_or("info"));
-    let bound = server.bind()?;
+    let bound = server.bind()?.watch_signals()?;
     let program = env!("CARGO_CRATE_NAME");
     log::info!(target: program, "Ctrl-C or SIGTERM drains the server; a second one ends it at once");
     for address in bound.addresses() {

@@ -1,8 +1,9 @@
 //! Example programs under test: started, listened to, and never waited for without a deadline.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
@@ -34,13 +35,13 @@ pub(crate) struct Ended {
 
 /// The built example of this name.
 ///
-/// `cargo test` builds all examples; `cargo test --test examples` builds none.
+/// `cargo test` builds all examples; `cargo test --test examples` builds none, and leaves old ones.
 pub(crate) fn example(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("the path of this test");
     // target/<profile>/deps/<this test>
     let profile = exe.ancestors().nth(2).expect("a profile's folder");
     let path = profile.join("examples").join(name);
-    if !path.exists() {
+    if !is_fresh(&path) {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
@@ -49,6 +50,16 @@ pub(crate) fn example(name: &str) -> PathBuf {
         assert!(cargo.status().expect("cargo runs").success(), "{name} is built");
     }
     path
+}
+
+/// Whether it is there and no older than its sources, which cargo lists beside it.
+fn is_fresh(example: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let Ok(sources) = fs::read_to_string(example.with_extension("d")) else { return false };
+    let mut sources = sources.split_whitespace().skip(1);
+    changed(example).is_some_and(|built| {
+        sources.all(|source| changed(Path::new(source)).is_some_and(|changed| changed <= built))
+    })
 }
 
 impl Program {

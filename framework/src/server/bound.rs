@@ -24,6 +24,8 @@ pub struct BoundServer {
     descriptors: Descriptors,
     max_connections: usize,
     served: AtomicBool,
+    #[cfg(feature = "signals")]
+    watch: Option<signal::Watch>,
 }
 
 impl BoundServer {
@@ -34,7 +36,15 @@ impl BoundServer {
         max_connections: usize,
     ) -> Self {
         let (addresses, served) = (addresses.into(), AtomicBool::new(false));
-        Self { engine, addresses, descriptors, max_connections, served }
+        Self {
+            engine,
+            addresses,
+            descriptors,
+            max_connections,
+            served,
+            #[cfg(feature = "signals")]
+            watch: None,
+        }
     }
 
     /// Says what it serves on, and with what.
@@ -98,6 +108,29 @@ impl BoundServer {
         Ok(handle)
     }
 
+    /// Watches for signals from now on, and not only once it serves: a program that tells others where
+    /// it listens calls this first, since whoever was told may also tell it to stop.
+    ///
+    /// ```
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Close)));
+    /// let bound = server.tcp("127.0.0.1:0").bind()?.watch_signals()?;
+    /// println!("listening on {}", bound.addresses()[0]);
+    /// // and then: bound.run_until_signal()
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The program watches for signals itself.
+    #[cfg(feature = "signals")]
+    pub fn watch_signals(mut self) -> Result<Self> {
+        if self.watch.is_none() {
+            self.watch = Some(signal::watch(self.handle())?);
+        }
+        Ok(self)
+    }
+
     /// Serves on this thread until SIGINT or SIGTERM arrives and the server was drained, within the
     /// drain timeout. A second signal ends what is left at once.
     ///
@@ -107,8 +140,11 @@ impl BoundServer {
     /// # Errors
     /// As [`serve`](BoundServer::serve); or the program watches for signals itself.
     #[cfg(feature = "signals")]
-    pub fn run_until_signal(self) -> Result<Outcome> {
-        let watch = signal::watch(self.handle())?;
+    pub fn run_until_signal(mut self) -> Result<Outcome> {
+        let watch = match self.watch.take() {
+            Some(watch) => watch,
+            None => signal::watch(self.handle())?,
+        };
         let report = self.serve()?;
         Ok(Outcome::new(report, watch.count()))
     }
