@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::never;
-use switchboard::{Framing, Handler, Next, Server, ServerHandle, handler_fn};
+use switchboard::{Concurrency, Framing, Handler, Next, Server, ServerHandle, handler_fn};
 
 /// No wait is longer: a client that is forgotten fails, it does not hang.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,8 +51,37 @@ fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> thread:
     thread::Builder::new().spawn(run).expect("a thread")
 }
 
+/// Waits until `there` says so, or fails.
+fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !there() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::yield_now();
+    }
+}
+
 fn lines<H: Handler>(handler: impl Fn() -> H + Send + Sync + 'static) -> Server {
     Server::new(move |_peer| handler()).framing(Framing::lines()).tcp("127.0.0.1:0")
+}
+
+/// Answers a line with itself, after what it says: `sleep MS` without telling the pool, `block MS` and
+/// telling it, `spin MS` on the processor.
+fn obedient() -> impl Handler {
+    handler_fn(|message, cx| {
+        let text = String::from_utf8_lossy(message).into_owned();
+        let span = text.split(' ').nth(1).and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+        match (text.split(' ').next(), span) {
+            (Some("sleep"), Some(span)) => pass(span),
+            (Some("block"), Some(span)) => cx.block(|| pass(span)),
+            (Some("spin"), Some(span)) => {
+                let until = Instant::now() + span;
+                while Instant::now() < until {}
+            }
+            _ => {}
+        }
+        cx.send(message);
+        Ok(Next::Continue)
+    })
 }
 
 /// Sends for as long as it may.
@@ -93,4 +122,30 @@ fn newcomers_are_served_beside_a_flood_after_a_handler_has_blocked() {
     let report = server.drain(Duration::from_secs(1));
     assert!(report.took < Duration::from_millis(1600), "{report}");
     floods.into_iter().for_each(|flood| flood.join().expect("ended"));
+}
+
+#[test]
+fn a_message_that_came_while_the_handler_was_slow_is_not_late() {
+    let server =
+        lines(obedient).message_timeout(Duration::from_millis(300)).spawn().expect("serves");
+    let mut client = client(&server);
+    client.write_all(b"block 800\nhel").expect("sent");
+    pass(Duration::from_millis(50));
+    client.write_all(b"lo\n").expect("sent");
+    assert_eq!(line(&mut client).expect("an answer"), "block 800");
+    assert_eq!(line(&mut client).expect("an answer"), "hello");
+}
+
+#[test]
+fn whoever_waited_for_a_worker_was_not_idle() {
+    let server = lines(obedient)
+        .concurrency(Concurrency::pool(1))
+        .idle_timeout(Duration::from_millis(300))
+        .spawn()
+        .expect("serves");
+    let (mut slow, mut quick) = (client(&server), client(&server));
+    assert_eq!(ask(&mut quick, "one").expect("an answer"), "one");
+    writeln!(slow, "block 1000").expect("sent");
+    until("it blocks", || server.stats().workers_replaced > 0);
+    assert_eq!(ask(&mut quick, "two").expect("an answer"), "two");
 }

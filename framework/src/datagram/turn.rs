@@ -71,12 +71,16 @@ impl Turn<'_> {
             self.start();
         }
         if why.has(Why::TIMER) {
-            self.expire();
+            self.end_of_pause();
         }
         if let Some(datagram) = datagram {
             self.take_up(datagram);
         }
         let left_over = self.handle_waiting();
+        if why.has(Why::TIMER) && !left_over {
+            // Whoever waited for a worker was not silent.
+            self.expire();
+        }
         if why.has(Why::EVICT) {
             self.end(CloseReason::Evicted);
         }
@@ -119,17 +123,19 @@ impl Turn<'_> {
         self.call(CloseReason::Done, |h, cx| h.setup(cx), |session| session.actor.is_set_up());
     }
 
+    fn end_of_pause(&mut self) {
+        let now = self.now();
+        if self.session.paused_until.is_some_and(|until| until <= now) {
+            self.session.paused_until = None;
+            self.session.quiet_since = now;
+        }
+    }
+
     fn expire(&mut self) {
         let now = self.now();
-        if let Some(until) = self.session.paused_until {
-            if until <= now {
-                self.session.paused_until = None;
-                self.session.quiet_since = now;
-            }
-            return;
-        }
         let idle = Core::span(self.listener.core.config.idle_timeout);
-        if self.is_open() && self.session.quiet_since.after(idle) <= now {
+        let listens = self.is_open() && self.session.paused_until.is_none();
+        if listens && self.session.quiet_since.after(idle) <= now {
             self.session.quiet_since = now;
             self.ask(CloseReason::IdleTimeout, |h, cx| h.idle(cx));
         }
