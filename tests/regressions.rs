@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::never;
-use switchboard::{Concurrency, Framing, Handler, Next, Server, ServerHandle, handler_fn};
+use crossbeam_channel::{bounded, never};
+use switchboard::{Concurrency, Framing, Handler, Next, Remote, Server, ServerHandle, handler_fn};
 
 /// No wait is longer: a client that is forgotten fails, it does not hang.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -148,4 +148,37 @@ fn whoever_waited_for_a_worker_was_not_idle() {
     writeln!(slow, "block 1000").expect("sent");
     until("it blocks", || server.stats().workers_replaced > 0);
     assert_eq!(ask(&mut quick, "two").expect("an answer"), "two");
+}
+
+#[test]
+fn a_remote_that_sends_after_half_close_harms_nobody() {
+    for concurrency in [Concurrency::Inline, Concurrency::threads(4), Concurrency::pool(4)] {
+        let (told, remotes) = bounded::<Remote>(8);
+        let (heard, messages) = bounded(64);
+        let server = Server::new(move |_peer| {
+            let (told, heard) = (told.clone(), heard.clone());
+            handler_fn(move |message, cx| {
+                drop(heard.send(message.to_vec()));
+                if message == b"half" {
+                    drop(told.send(cx.remote()));
+                    return Ok(Next::HalfClose);
+                }
+                Ok(Next::Continue)
+            })
+        })
+        .framing(Framing::lines())
+        .tcp("127.0.0.1:0")
+        .concurrency(concurrency)
+        .spawn()
+        .expect("serves");
+        let mut client = client(&server);
+        writeln!(client, "half").expect("sent");
+        let remote = remotes.recv_timeout(PATIENCE).expect("its remote");
+        assert_eq!(client.read(&mut [0; 8]).expect("the end"), 0);
+        assert!(remote.send("too late").is_err(), "nothing can be sent any more");
+        writeln!(client, "still heard").expect("sent");
+        assert_eq!(messages.recv_timeout(PATIENCE).expect("a message"), b"half");
+        assert_eq!(messages.recv_timeout(PATIENCE).expect("a message"), b"still heard");
+        server.stop();
+    }
 }

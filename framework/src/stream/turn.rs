@@ -395,7 +395,10 @@ impl Turn<'_> {
                 self.desk.out.clear();
                 self.end(reason);
             }
-            Step::HalfClose => self.conn.output = Output::Finishing,
+            Step::HalfClose => {
+                self.conn.line.seal();
+                self.conn.output = Output::Finishing;
+            }
             Step::Pause(span) => {
                 self.conn.times.paused_until = Some(self.core.clock.now().after(span));
             }
