@@ -1,14 +1,17 @@
 //! Each of these went wrong once: what a client, or the owner of a server, saw of it.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, never};
-use switchboard::{Concurrency, Framing, Handler, Next, Remote, Server, ServerHandle, handler_fn};
+use switchboard::{
+    CloseReason, Concurrency, Context, Framing, Handler, Next, Remote, Server, ServerHandle,
+    Stream, StreamHandler, handler_fn,
+};
 
 /// No wait is longer: a client that is forgotten fails, it does not hang.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -179,6 +182,85 @@ fn a_remote_that_sends_after_half_close_harms_nobody() {
         writeln!(client, "still heard").expect("sent");
         assert_eq!(messages.recv_timeout(PATIENCE).expect("a message"), b"half");
         assert_eq!(messages.recv_timeout(PATIENCE).expect("a message"), b"still heard");
+        server.stop();
+    }
+}
+
+/// An error that cannot even be written down.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("an error that panics when it is written")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[test]
+fn an_error_that_panics_when_it_is_written_ends_one_connection() {
+    for concurrency in [Concurrency::Inline, Concurrency::threads(4), Concurrency::pool(1)] {
+        let server = lines(|| {
+            handler_fn(|message, cx| {
+                if message == b"fail" {
+                    return Err(io::Error::other(Unspeakable));
+                }
+                cx.send(message);
+                Ok(Next::Continue)
+            })
+        })
+        .concurrency(concurrency)
+        .spawn()
+        .expect("serves");
+        for _ in 0..3 {
+            let mut failing = client(&server);
+            writeln!(failing, "fail").expect("sent");
+            assert_eq!(failing.read(&mut [0; 8]).expect("its end"), 0, "{concurrency:?}");
+        }
+        assert_eq!(ask(&mut client(&server), "hello").expect("an answer"), "hello");
+        until("all are counted", || server.stats().closed_for(&CloseReason::HandlerPanic) == 3);
+        server.stop();
+    }
+}
+
+/// A handler that nobody can get rid of quietly.
+struct Bomb;
+
+impl Handler for Bomb {
+    fn handle(&mut self, _message: &[u8], _cx: &mut Context<'_>) -> io::Result<Next> {
+        Ok(Next::Continue)
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a destructor that panics")
+    }
+}
+
+struct Switches;
+
+impl StreamHandler for Switches {
+    fn handle(&mut self, _stream: &mut Stream<'_>) -> io::Result<Next> {
+        Ok(Next::Switch(Box::new(Bomb)))
+    }
+}
+
+#[test]
+fn a_handler_that_is_thrown_away_ends_one_connection_however_it_takes_it() {
+    for concurrency in [Concurrency::Inline, Concurrency::threads(4), Concurrency::pool(1)] {
+        let server = Server::streams(|_peer| Switches)
+            .tcp("127.0.0.1:0")
+            .concurrency(concurrency)
+            .spawn()
+            .expect("serves");
+        for _ in 0..3 {
+            let mut client = client(&server);
+            client.write_all(b"x").expect("sent");
+            client.shutdown(Shutdown::Write).expect("finished");
+            assert_eq!(client.read(&mut [0; 8]).expect("its end"), 0, "{concurrency:?}");
+        }
         server.stop();
     }
 }

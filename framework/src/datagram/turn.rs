@@ -14,7 +14,7 @@ use crate::datagram::receive::{Fetched, SessionHost};
 use crate::datagram::sessions::{Phase, Session, Waiting};
 use crate::event::{DropReason, Event};
 use crate::handler::{
-    Context, Datagram, Handler, Host, Next, Replies, Sink, Step, apply, isolated,
+    Context, Datagram, Handler, Host, Next, Replies, Sink, Step, isolated, outcome,
 };
 use crate::outbox::Line;
 use crate::peer::{ConnectionId, Peer};
@@ -226,7 +226,7 @@ impl Turn<'_> {
         if returned.is_ok() {
             succeeded(self.session);
         }
-        self.step(failure.map_or_else(|| apply(returned, close), Step::Close));
+        self.step(outcome(failure.map(Step::Close), returned, close));
     }
 
     /// Does what a callback's answer means over datagrams.

@@ -9,7 +9,7 @@ use crate::close::CloseReason;
 use crate::codec::{Decoded, FrameError};
 use crate::config::{TURN_BYTES, TURN_MESSAGES};
 use crate::core::{Core, Stage};
-use crate::handler::{Context, Handler, Host, Next, Step, apply, isolated};
+use crate::handler::{Context, Handler, Host, Next, Step, discard, isolated, outcome};
 use crate::stream::connection::{Connection, Input, Output, Phase, Service};
 use crate::stream::sink::{StreamSink, broken};
 use crate::sys::poll::is_gone;
@@ -381,7 +381,7 @@ impl Turn<'_> {
         }
         self.sent += sent;
         // What went wrong with the socket explains what the handler made of it.
-        self.step(failure.unwrap_or_else(|| apply(returned, close)));
+        self.step(outcome(failure, returned, close));
     }
 
     /// Does what a callback's answer means on a stream.
@@ -407,6 +407,7 @@ impl Turn<'_> {
                     actor.switch(next);
                     self.set_up();
                 } else {
+                    discard(next);
                     let text = "a StreamHandler cannot switch: its bytes have no framing";
                     self.step(Step::Close(CloseReason::HandlerErr(text.to_owned())));
                 }
