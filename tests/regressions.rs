@@ -1,14 +1,17 @@
 //! Each of these went wrong once: what a client, or the owner of a server, saw of it.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::never;
-use switchboard::{Framing, Handler, Next, Server, ServerHandle, handler_fn};
+use crossbeam_channel::{bounded, never};
+use switchboard::{
+    CloseReason, Concurrency, Context, Framing, Handler, Next, Remote, Server, ServerHandle,
+    Stream, StreamHandler, handler_fn,
+};
 
 /// No wait is longer: a client that is forgotten fails, it does not hang.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,8 +54,37 @@ fn spawn<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> thread:
     thread::Builder::new().spawn(run).expect("a thread")
 }
 
+/// Waits until `there` says so, or fails.
+fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !there() {
+        assert!(Instant::now() < deadline, "{what}");
+        thread::yield_now();
+    }
+}
+
 fn lines<H: Handler>(handler: impl Fn() -> H + Send + Sync + 'static) -> Server {
     Server::new(move |_peer| handler()).framing(Framing::lines()).tcp("127.0.0.1:0")
+}
+
+/// Answers a line with itself, after what it says: `sleep MS` without telling the pool, `block MS` and
+/// telling it, `spin MS` on the processor.
+fn obedient() -> impl Handler {
+    handler_fn(|message, cx| {
+        let text = String::from_utf8_lossy(message).into_owned();
+        let span = text.split(' ').nth(1).and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+        match (text.split(' ').next(), span) {
+            (Some("sleep"), Some(span)) => pass(span),
+            (Some("block"), Some(span)) => cx.block(|| pass(span)),
+            (Some("spin"), Some(span)) => {
+                let until = Instant::now() + span;
+                while Instant::now() < until {}
+            }
+            _ => {}
+        }
+        cx.send(message);
+        Ok(Next::Continue)
+    })
 }
 
 /// Sends for as long as it may.
@@ -93,4 +125,142 @@ fn newcomers_are_served_beside_a_flood_after_a_handler_has_blocked() {
     let report = server.drain(Duration::from_secs(1));
     assert!(report.took < Duration::from_millis(1600), "{report}");
     floods.into_iter().for_each(|flood| flood.join().expect("ended"));
+}
+
+#[test]
+fn a_message_that_came_while_the_handler_was_slow_is_not_late() {
+    let server =
+        lines(obedient).message_timeout(Duration::from_millis(300)).spawn().expect("serves");
+    let mut client = client(&server);
+    client.write_all(b"block 800\nhel").expect("sent");
+    pass(Duration::from_millis(50));
+    client.write_all(b"lo\n").expect("sent");
+    assert_eq!(line(&mut client).expect("an answer"), "block 800");
+    assert_eq!(line(&mut client).expect("an answer"), "hello");
+}
+
+#[test]
+fn whoever_waited_for_a_worker_was_not_idle() {
+    let server = lines(obedient)
+        .concurrency(Concurrency::pool(1))
+        .idle_timeout(Duration::from_millis(300))
+        .spawn()
+        .expect("serves");
+    let (mut slow, mut quick) = (client(&server), client(&server));
+    assert_eq!(ask(&mut quick, "one").expect("an answer"), "one");
+    writeln!(slow, "block 1000").expect("sent");
+    until("it blocks", || server.stats().workers_replaced > 0);
+    assert_eq!(ask(&mut quick, "two").expect("an answer"), "two");
+}
+
+#[test]
+fn a_remote_that_sends_after_half_close_harms_nobody() {
+    for concurrency in [Concurrency::Inline, Concurrency::threads(4), Concurrency::pool(4)] {
+        let (told, remotes) = bounded::<Remote>(8);
+        let (heard, messages) = bounded(64);
+        let server = Server::new(move |_peer| {
+            let (told, heard) = (told.clone(), heard.clone());
+            handler_fn(move |message, cx| {
+                drop(heard.send(message.to_vec()));
+                if message == b"half" {
+                    drop(told.send(cx.remote()));
+                    return Ok(Next::HalfClose);
+                }
+                Ok(Next::Continue)
+            })
+        })
+        .framing(Framing::lines())
+        .tcp("127.0.0.1:0")
+        .concurrency(concurrency)
+        .spawn()
+        .expect("serves");
+        let mut client = client(&server);
+        writeln!(client, "half").expect("sent");
+        let remote = remotes.recv_timeout(PATIENCE).expect("its remote");
+        assert_eq!(client.read(&mut [0; 8]).expect("the end"), 0);
+        assert!(remote.send("too late").is_err(), "nothing can be sent any more");
+        writeln!(client, "still heard").expect("sent");
+        assert_eq!(messages.recv_timeout(PATIENCE).expect("a message"), b"half");
+        assert_eq!(messages.recv_timeout(PATIENCE).expect("a message"), b"still heard");
+        server.stop();
+    }
+}
+
+/// An error that cannot even be written down.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("an error that panics when it is written")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[test]
+fn an_error_that_panics_when_it_is_written_ends_one_connection() {
+    for concurrency in [Concurrency::Inline, Concurrency::threads(4), Concurrency::pool(1)] {
+        let server = lines(|| {
+            handler_fn(|message, cx| {
+                if message == b"fail" {
+                    return Err(io::Error::other(Unspeakable));
+                }
+                cx.send(message);
+                Ok(Next::Continue)
+            })
+        })
+        .concurrency(concurrency)
+        .spawn()
+        .expect("serves");
+        for _ in 0..3 {
+            let mut failing = client(&server);
+            writeln!(failing, "fail").expect("sent");
+            assert_eq!(failing.read(&mut [0; 8]).expect("its end"), 0, "{concurrency:?}");
+        }
+        assert_eq!(ask(&mut client(&server), "hello").expect("an answer"), "hello");
+        until("all are counted", || server.stats().closed_for(&CloseReason::HandlerPanic) == 3);
+        server.stop();
+    }
+}
+
+/// A handler that nobody can get rid of quietly.
+struct Bomb;
+
+impl Handler for Bomb {
+    fn handle(&mut self, _message: &[u8], _cx: &mut Context<'_>) -> io::Result<Next> {
+        Ok(Next::Continue)
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("a destructor that panics")
+    }
+}
+
+struct Switches;
+
+impl StreamHandler for Switches {
+    fn handle(&mut self, _stream: &mut Stream<'_>) -> io::Result<Next> {
+        Ok(Next::Switch(Box::new(Bomb)))
+    }
+}
+
+#[test]
+fn a_handler_that_is_thrown_away_ends_one_connection_however_it_takes_it() {
+    for concurrency in [Concurrency::Inline, Concurrency::threads(4), Concurrency::pool(1)] {
+        let server = Server::streams(|_peer| Switches)
+            .tcp("127.0.0.1:0")
+            .concurrency(concurrency)
+            .spawn()
+            .expect("serves");
+        for _ in 0..3 {
+            let mut client = client(&server);
+            client.write_all(b"x").expect("sent");
+            client.shutdown(Shutdown::Write).expect("finished");
+            assert_eq!(client.read(&mut [0; 8]).expect("its end"), 0, "{concurrency:?}");
+        }
+        server.stop();
+    }
 }

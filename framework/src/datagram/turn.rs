@@ -13,7 +13,7 @@ use crate::datagram::sessions::{Phase, Session, Waiting};
 use crate::desk::{After, Desk, Why};
 use crate::event::{DropReason, Event};
 use crate::handler::{
-    Context, Datagram, Handler, Host, Next, Replies, Sink, Step, apply, isolated,
+    Context, Datagram, Handler, Host, Next, Replies, Sink, Step, isolated, outcome,
 };
 use crate::outbox::Line;
 use crate::peer::{ConnectionId, Peer};
@@ -71,12 +71,16 @@ impl Turn<'_> {
             self.start();
         }
         if why.has(Why::TIMER) {
-            self.expire();
+            self.end_of_pause();
         }
         if let Some(datagram) = datagram {
             self.take_up(datagram);
         }
         let left_over = self.handle_waiting();
+        if why.has(Why::TIMER) && !left_over {
+            // Whoever waited for a worker was not silent.
+            self.expire();
+        }
         if why.has(Why::EVICT) {
             self.end(CloseReason::Evicted);
         }
@@ -119,17 +123,19 @@ impl Turn<'_> {
         self.call(CloseReason::Done, |h, cx| h.setup(cx), |session| session.actor.is_set_up());
     }
 
+    fn end_of_pause(&mut self) {
+        let now = self.now();
+        if self.session.paused_until.is_some_and(|until| until <= now) {
+            self.session.paused_until = None;
+            self.session.quiet_since = now;
+        }
+    }
+
     fn expire(&mut self) {
         let now = self.now();
-        if let Some(until) = self.session.paused_until {
-            if until <= now {
-                self.session.paused_until = None;
-                self.session.quiet_since = now;
-            }
-            return;
-        }
         let idle = Core::span(self.listener.core.config.idle_timeout);
-        if self.is_open() && self.session.quiet_since.after(idle) <= now {
+        let listens = self.is_open() && self.session.paused_until.is_none();
+        if listens && self.session.quiet_since.after(idle) <= now {
             self.session.quiet_since = now;
             self.ask(CloseReason::IdleTimeout, |h, cx| h.idle(cx));
         }
@@ -221,7 +227,7 @@ impl Turn<'_> {
         if returned.is_ok() {
             succeeded(self.session);
         }
-        self.step(failure.map_or_else(|| apply(returned, close), Step::Close));
+        self.step(outcome(failure.map(Step::Close), returned, close));
     }
 
     /// Does what a callback's answer means over datagrams.

@@ -9,15 +9,25 @@ use crate::reason::CloseReason;
 
 /// Runs user code. A panic and an error both become the reason to end its connection, and no other.
 pub(crate) fn isolated<T>(user: impl FnOnce() -> io::Result<T>) -> Result<T, CloseReason> {
-    match catch_unwind(AssertUnwindSafe(user)) {
+    // An error is the user's as well, until it is a text.
+    let told = || user().map_err(|error| error.to_string());
+    match catch_unwind(AssertUnwindSafe(told)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(CloseReason::HandlerErr(error.to_string())),
+        Ok(Err(text)) => Err(CloseReason::HandlerErr(text)),
         Err(payload) => {
             // The payload is the user's as well, and so is its destructor.
             drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
             Err(CloseReason::HandlerPanic)
         }
     }
+}
+
+/// Drops what is the user's: a destructor may panic as well.
+pub(crate) fn discard<T>(users: T) {
+    drop(isolated(|| {
+        drop(users);
+        Ok(())
+    }));
 }
 
 /// What a turn does after a callback, on any transport.
@@ -40,7 +50,7 @@ pub(crate) enum Step {
 
 /// What follows from what a callback returned. `close` is the reason for which a plain `Close` ends the
 /// connection: it depends on what was asked (`idle` closes for another reason than `handle`).
-pub(crate) fn apply(returned: Result<Next, CloseReason>, close: CloseReason) -> Step {
+fn apply(returned: Result<Next, CloseReason>, close: CloseReason) -> Step {
     match returned {
         Ok(Next::Continue) => Step::Go,
         Ok(Next::Close) => Step::Close(close),
@@ -50,5 +60,21 @@ pub(crate) fn apply(returned: Result<Next, CloseReason>, close: CloseReason) -> 
         Ok(Next::Switch(handler)) => Step::Switch(handler),
         Ok(Next::StopServer) => Step::StopServer,
         Err(reason) => Step::Close(reason),
+    }
+}
+
+/// What follows from a callback in which something went wrong already, or not: then that counts, and
+/// what was returned is thrown away.
+pub(crate) fn outcome(
+    failure: Option<Step>,
+    returned: Result<Next, CloseReason>,
+    close: CloseReason,
+) -> Step {
+    match failure {
+        Some(step) => {
+            discard(returned);
+            step
+        }
+        None => apply(returned, close),
     }
 }

@@ -11,7 +11,7 @@ pub use datagram::{Datagram, DatagramHandler, Replies};
 pub use stream::{Stream, StreamHandler};
 
 pub(crate) use actor::{Actor, Factory};
-pub(crate) use call::{Step, apply, isolated};
+pub(crate) use call::{Step, discard, isolated, outcome};
 pub(crate) use context::{Blocking, Host, Sink};
 pub(crate) use stream::Duplex;
 

@@ -117,8 +117,9 @@ impl Line {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Takes no more messages of remotes.
+    /// Takes no more messages of remotes. None is on its way afterwards.
     pub(crate) fn seal(&self) {
+        let _one_writer = self.outlet.lock();
         self.sealed.store(true, Ordering::Relaxed);
     }
 
@@ -178,10 +179,11 @@ impl Line {
 
     /// A remote's message: written at once if nothing is in its way, else queued under the cap.
     pub(crate) fn send_from_elsewhere(&self, chunk: Chunk) -> Result<(), SendError> {
-        let Some(post) = self.settings.post.upgrade().filter(|_| self.is_open()) else {
-            return Err(SendError::Closed);
-        };
+        let Some(post) = self.settings.post.upgrade() else { return Err(SendError::Closed) };
         let mut outlet = self.outlet.lock();
+        if !self.is_open() {
+            return Err(SendError::Closed);
+        }
         let (socket, outbox) = match &mut *outlet {
             Outlet::Closed => return Err(SendError::Closed),
             Outlet::Datagram { outlet, peer, from } => {

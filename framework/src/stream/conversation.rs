@@ -3,7 +3,9 @@
 use std::io;
 
 use crate::config::TURN_BYTES;
-use crate::handler::{Blocking, Duplex, Next, Sink, Step, Stream, StreamHandler, apply, isolated};
+use crate::handler::{
+    Blocking, Duplex, Next, Sink, Step, Stream, StreamHandler, isolated, outcome,
+};
 use crate::reason::CloseReason;
 use crate::stage::Core;
 use crate::stream::connection::{Connection, Input, Output, Service};
@@ -119,7 +121,7 @@ impl Turn<'_> {
         self.received += received;
         self.sent += sent;
         let close = if standing == Standing::Told { CloseReason::Draining } else { close };
-        self.step(failure.unwrap_or_else(|| apply(returned, close)));
+        self.step(outcome(failure, returned, close));
     }
 }
 

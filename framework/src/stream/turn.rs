@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::codec::{Decoded, FrameError};
 use crate::config::{TURN_BYTES, TURN_MESSAGES};
 use crate::desk::{After, Desk, Why};
-use crate::handler::{Context, Handler, Host, Next, Step, apply, isolated};
+use crate::handler::{Context, Handler, Host, Next, Step, discard, isolated, outcome};
 use crate::reason::CloseReason;
 use crate::stage::{Core, Stage};
 use crate::stream::connection::{Connection, Input, Output, Phase, Service};
@@ -85,7 +85,7 @@ impl Turn<'_> {
             self.start();
         }
         if why.has(Why::TIMER) {
-            self.expire();
+            self.end_of_pause();
         }
         if self.conn.times.stalled_since.is_some() {
             self.flush();
@@ -95,6 +95,10 @@ impl Turn<'_> {
             self.conn.input = Input::Ready;
         }
         self.receive();
+        if why.has(Why::TIMER) {
+            // What had come in time, and waited for a worker, is not late.
+            self.expire();
+        }
         // Behind the handlers: they may have taken their time.
         let stage = self.core.stage();
         if stage == Stage::Draining {
@@ -121,10 +125,6 @@ impl Turn<'_> {
             }
             _ => {}
         }
-    }
-
-    fn now(&self) -> Moment {
-        self.core.clock.moment(self.desk.now)
     }
 
     fn is_open(&self) -> bool {
@@ -156,6 +156,16 @@ impl Turn<'_> {
         self.call(CloseReason::Done, |handler, cx| handler.setup(cx), |actor| actor.is_set_up());
     }
 
+    fn end_of_pause(&mut self) {
+        let now = self.core.clock.now();
+        let times = &mut self.conn.times;
+        if self.conn.phase == Phase::Open && times.paused_until.is_some_and(|until| until <= now) {
+            times.paused_until = None;
+            // The peer was not heard: its silence begins now.
+            times.quiet_since = now;
+        }
+    }
+
     /// A deadline has passed, or seems to have: which one?
     fn expire(&mut self) {
         let now = self.core.clock.now();
@@ -168,15 +178,11 @@ impl Turn<'_> {
             return self.step(Step::Abort(CloseReason::SlowWrite));
         }
         match &self.conn.phase {
-            Phase::Open if times.paused_until.is_some_and(|until| until <= now) => {
-                self.conn.times.paused_until = None;
-                // The peer was not heard: its silence begins now.
-                self.conn.times.quiet_since = now;
-            }
-            Phase::Open if times.paused_until.is_some() => {}
+            Phase::Open if times.paused_until.is_some() || self.conn.left_over => {}
             Phase::Open if due(times.partial_since, config.message_timeout) => {
                 self.step(Step::Close(CloseReason::SlowRead));
             }
+            Phase::Open if self.received > 0 => {}
             Phase::Open if due(Some(times.quiet_since), config.idle_timeout) => {
                 self.conn.times.quiet_since = now;
                 self.idle();
@@ -328,7 +334,9 @@ impl Turn<'_> {
         let begun = !self.conn.unread.is_empty() || self.conn.skipping;
         let partial = begun && !self.conn.left_over;
         let since = self.conn.times.partial_since;
-        self.conn.times.partial_since = partial.then(|| since.unwrap_or_else(|| self.now()));
+        // The time that its own messages before took is not the peer's.
+        let now = || self.core.clock.now();
+        self.conn.times.partial_since = partial.then(|| since.unwrap_or_else(now));
     }
 
     /// Calls back, and does what was returned. `close` is the reason behind a plain `Close`.
@@ -373,7 +381,7 @@ impl Turn<'_> {
         }
         self.sent += sent;
         // What went wrong with the socket explains what the handler made of it.
-        self.step(failure.unwrap_or_else(|| apply(returned, close)));
+        self.step(outcome(failure, returned, close));
     }
 
     /// Does what a callback's answer means on a stream.
@@ -387,7 +395,10 @@ impl Turn<'_> {
                 self.desk.out.clear();
                 self.end(reason);
             }
-            Step::HalfClose => self.conn.output = Output::Finishing,
+            Step::HalfClose => {
+                self.conn.line.seal();
+                self.conn.output = Output::Finishing;
+            }
             Step::Pause(span) => {
                 self.conn.times.paused_until = Some(self.core.clock.now().after(span));
             }
@@ -396,6 +407,7 @@ impl Turn<'_> {
                     actor.switch(next);
                     self.set_up();
                 } else {
+                    discard(next);
                     let text = "a StreamHandler cannot switch: its bytes have no framing";
                     self.step(Step::Close(CloseReason::HandlerErr(text.to_owned())));
                 }
