@@ -216,7 +216,8 @@ impl Turn<'_> {
     fn may_handle(&mut self) -> bool {
         self.is_open()
             && self.conn.times.paused_until.is_none()
-            && self.messages < TURN_MESSAGES
+            // What has been read is answered before the handler is told of a drain: all of it, now.
+            && (self.messages < TURN_MESSAGES || self.core.stage() == Stage::Draining)
             && !self.conn.is_held()
     }
 
