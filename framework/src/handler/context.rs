@@ -160,7 +160,8 @@ impl<'a> Context<'a> {
 }
 
 /// Pieces of one message. It ends, and is framed, at the next [`send`](Context::send), at
-/// [`flush`](Context::flush), or when the callback returns.
+/// [`flush`](Context::flush), or when the callback returns. If nothing was written there is no message;
+/// an empty one is sent with `send("")`.
 ///
 /// ```
 /// use std::io::Write;

@@ -18,7 +18,7 @@ use crate::reason::CloseReason;
 /// by a framing, a [`Handler`](crate::Handler) serves more peers with less.
 ///
 /// ```
-/// use std::io::{self, BufRead, Write};
+/// use std::io::{self, BufRead, Read, Write};
 /// use switchboard::{Next, Server, Stream, StreamHandler};
 ///
 /// struct Greeter;
@@ -26,7 +26,8 @@ use crate::reason::CloseReason;
 /// impl StreamHandler for Greeter {
 ///     fn handle(&mut self, stream: &mut Stream<'_>) -> io::Result<Next> {
 ///         let mut name = String::new();
-///         stream.read_line(&mut name)?;
+///         // Bounded: a peer that never ends its line must not fill the memory.
+///         Read::by_ref(stream).take(1024).read_line(&mut name)?;
 ///         writeln!(stream, "hello, {}", name.trim_end())?;
 ///         Ok(Next::Continue)
 ///     }

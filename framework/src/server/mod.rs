@@ -106,6 +106,9 @@ impl Server {
 
     /// A server whose factory makes a [`StreamHandler`] for each connection. It cannot listen for
     /// datagrams.
+    ///
+    /// A conversation that waits for its peer within a call of `handle` holds a worker. Where more of
+    /// them wait at a time than a pool has workers, choose [`Concurrency::threads`].
     pub fn streams<F, H>(factory: F) -> Self
     where
         F: Fn(&Peer) -> H + Send + Sync + 'static,

@@ -75,7 +75,11 @@ fn settle(conn: &mut Connection, core: &Core) -> After {
 impl Turn<'_> {
     fn go(&mut self, why: Why) {
         if why.has(Why::FORCE) {
-            return self.end(CloseReason::Forced);
+            // Whoever only lingers has been answered and closed already.
+            return self.end(match &self.conn.phase {
+                Phase::Lingering { reason, .. } => reason.clone(),
+                _ => CloseReason::Forced,
+            });
         }
         if why.has(Why::OVERFLOW) {
             return self.end(CloseReason::Overflow);
