@@ -106,7 +106,12 @@ fn ten_thousand_panics_change_nothing(on: On) {
             assert_eq!(bystander.ask(&message), message);
         }
         let threads = threads_named("switchboard").len();
-        assert!(threads <= 16, "{threads} threads");
+        // Datagrams that come while others panic have threads of their own, as many as there may be.
+        let most = match on.concurrency {
+            Concurrency::Threads { max } => max + 2,
+            _ => 16,
+        };
+        assert!(threads <= most, "{threads} threads");
         let stats = server.stats();
         assert_eq!(stats.connections_open + stats.sessions_open, 1, "the bystander");
     }
@@ -195,10 +200,12 @@ fn threads_are_kept_and_reused(on: On) {
 fn binds_that_fail_leak_nothing() {
     let _alone = alone();
     let server = || Server::new(|_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
-    let taken = Running::of(server().tcp("127.0.0.1:0"));
+    // Bound, but not served: its threads do not come and go meanwhile.
+    let taken = server().tcp("127.0.0.1:0").bind().expect("bound");
+    let busy = taken.addresses()[0].socket_addr().expect("a TCP listener has one");
     let before = Footprint::now();
     for _ in 0..1_024 {
-        assert!(server().udp("127.0.0.1:0").tcp(taken.addr()).bind().is_err());
+        assert!(server().udp("127.0.0.1:0").tcp(busy).bind().is_err());
         assert!(server().tcp("127.0.0.1:0").tcp("192.0.2.1:1").bind().is_err());
     }
     settled(before);
