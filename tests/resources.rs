@@ -9,7 +9,7 @@ use harness::{
     Client, Footprint, Journal, On, PATIENCE, Running, Script, alone, context_switches, eventually,
     matrix, settled, threads_named,
 };
-use switchboard::{Concurrency, Framing, Listen, Next, Server};
+use switchboard::{Concurrency, Framing, Listen, Next};
 
 matrix! {
     a_server_leaves_nothing_behind: [tcp udp];
@@ -19,6 +19,8 @@ matrix! {
     an_idle_server_makes_no_wake_ups: [tcp udp];
     thousands_of_idle_connections_cost_no_thread in [inline pool]: [tcp];
     threads_are_kept_and_reused in [threads]: [tcp];
+    t15_a_bind_that_fails_leaks_nothing: [tcp udp];
+    t27_threads_are_reaped in [threads]: [tcp];
 }
 
 fn a_server_leaves_nothing_behind(on: On) {
@@ -106,11 +108,7 @@ fn ten_thousand_panics_change_nothing(on: On) {
             assert_eq!(bystander.ask(&message), message);
         }
         let threads = threads_named("switchboard").len();
-        // Datagrams that come while others panic have threads of their own, as many as there may be.
-        let most = match on.concurrency {
-            Concurrency::Threads { max } => max + 2,
-            _ => 16,
-        };
+        let most = if on.concurrency == harness::modes::threads() { 64 + 3 } else { 8 + 3 };
         assert!(threads <= most, "{threads} threads");
         let stats = server.stats();
         assert_eq!(stats.connections_open + stats.sessions_open, 1, "the bystander");
@@ -197,21 +195,6 @@ fn threads_are_kept_and_reused(on: On) {
 }
 
 #[test]
-fn binds_that_fail_leak_nothing() {
-    let _alone = alone();
-    let server = || Server::new(|_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
-    // Bound, but not served: its threads do not come and go meanwhile.
-    let taken = server().tcp("127.0.0.1:0").bind().expect("bound");
-    let busy = taken.addresses()[0].socket_addr().expect("a TCP listener has one");
-    let before = Footprint::now();
-    for _ in 0..1_024 {
-        assert!(server().udp("127.0.0.1:0").tcp(busy).bind().is_err());
-        assert!(server().tcp("127.0.0.1:0").tcp("192.0.2.1:1").bind().is_err());
-    }
-    settled(before);
-}
-
-#[test]
 fn all_listeners_share_one_server() {
     let _alone = alone();
     let before = Footprint::now();
@@ -241,4 +224,31 @@ fn all_listeners_share_one_server() {
         assert_eq!((report.told, report.forced), (6, 0), "{report}");
     }
     settled(before);
+}
+
+fn t15_a_bind_that_fails_leaks_nothing(on: On) {
+    let _alone = alone();
+    let journal = Journal::default();
+    let taken = on.play(Script::new(&journal));
+    assert_eq!(taken.client().ask("x"), "X");
+    eventually("the client has left", || taken.stats().connections_open == 0);
+    let before = Footprint::at_rest();
+    for _ in 0..1_024 {
+        let again = Script::new(&journal).server().concurrency(on.concurrency);
+        let again = if on.is_udp() { again.udp(taken.addr()) } else { again.tcp(taken.addr()) };
+        assert!(again.bind().is_err());
+    }
+    settled(before);
+}
+
+fn t27_threads_are_reaped(on: On) {
+    let _alone = alone();
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    for _ in 0..10 {
+        assert_eq!(server.client().ask("x"), "X");
+        eventually("it has left", || server.stats().connections_open == 0);
+    }
+    let threads = threads_named("switchboard-").len();
+    assert!(threads < 10, "{threads} threads for ten clients, one after another");
 }

@@ -21,7 +21,7 @@ pub(crate) use server::{On, Running, assert_conserved, modes, transports};
 use std::time::Duration;
 
 /// How long anything is waited for that is bound to come. Generous: the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Proves each claim under every concurrency and over the transports it names: the claim is a function of
 /// [`On`], and becomes the tests `claim::mode::transport`.

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::eventually;
+use super::{PATIENCE, eventually};
 
 /// Keeps tests that look at the whole process apart from one another.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
@@ -27,19 +28,27 @@ impl Footprint {
         let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
         Self { descriptors, threads: threads_named("switchboard").len() }
     }
+
+    /// What it has once that has not changed for a while: a server may still be starting a worker.
+    pub(crate) fn at_rest() -> Self {
+        let mut last = Self::now();
+        eventually("the process is at rest", || {
+            let _ = crossbeam_channel::after(Duration::from_millis(100)).recv();
+            let before = std::mem::replace(&mut last, Self::now());
+            before == last
+        });
+        last
+    }
 }
 
 /// Waits until the process holds what it held before: no leak.
 #[track_caller]
 pub(crate) fn settled(before: Footprint) {
+    let deadline = Instant::now() + PATIENCE;
+    let ticks = crossbeam_channel::tick(Duration::from_millis(5));
     let mut now = Footprint::now();
-    let deadline = std::time::Instant::now() + super::PATIENCE;
-    while now != before && std::time::Instant::now() < deadline {
-        let mut looks = 0;
-        eventually("a moment", || {
-            looks += 1;
-            looks > 5
-        });
+    while now != before && Instant::now() < deadline {
+        let _ = ticks.recv();
         now = Footprint::now();
     }
     assert_eq!(now, before, "descriptors and threads are back to what they were");
