@@ -1,7 +1,7 @@
 //! Each of these went wrong once: what a client, or the owner of a server, saw of it.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -263,4 +263,28 @@ fn a_handler_that_is_thrown_away_ends_one_connection_however_it_takes_it() {
         }
         server.stop();
     }
+}
+
+#[test]
+fn replies_of_a_batch_leave_before_a_handler_that_blocks() {
+    let server = Server::new(|_peer| obedient())
+        .udp("127.0.0.1:0")
+        .concurrency(Concurrency::pool(1))
+        .spawn()
+        .expect("serves");
+    let to = address(&server);
+    let socket = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket
+    };
+    let (hold, early, slow) = (socket(), socket(), socket());
+    hold.send_to(b"block 100", to).expect("sent");
+    until("it blocks", || server.stats().workers_replaced > 0);
+    early.send_to(b"early", to).expect("sent");
+    early.send_to(b"early", to).expect("sent");
+    slow.send_to(b"sleep 3000", to).expect("sent");
+    let sent = Instant::now();
+    early.recv_from(&mut [0; 64]).expect("an answer");
+    assert!(sent.elapsed() < Duration::from_secs(1), "{:?}", sent.elapsed());
 }

@@ -284,6 +284,8 @@ impl Engine {
             return;
         }
         self.core.events.emit(&Event::WorkerReplaced { worker, hog });
+        // Replies to its batch-mates do not wait for it, nor for a worker that may not come.
+        self.sources.datagrams.iter().for_each(|listener| listener.flush_replies());
         if self.core.stage() < Stage::Stopped {
             self.call_in();
         }
