@@ -134,7 +134,7 @@ impl Worker<'_> {
             let left = until.saturating_sub(now);
             let awake = !idle || left == 0 || (until == due && left < SPIN);
             let timeout =
-                if awake { Timespec::default() } else { self.set_timer(until, left, due) };
+                if awake { Timespec::default() } else { self.set_timer(until, left, until == due) };
             events.clear();
             // An interrupted wait is one without events.
             let count = epoll::wait(&self.desk.epoll, spare_capacity(events), Some(&timeout))
@@ -152,14 +152,15 @@ impl Worker<'_> {
     }
 
     /// How long to sleep. What is finer than a millisecond, the thread's timer does.
-    fn set_timer(&mut self, until: u64, left: u64, due: u64) -> Timespec {
-        if until == due && self.timer_due != due {
-            let at = left - SPIN / 2;
+    fn set_timer(&mut self, until: u64, left: u64, request: bool) -> Timespec {
+        if self.paced && self.timer_due != until {
+            // A request is met awake; for a tick there is no hurry.
+            let at = if request { left - SPIN / 2 } else { left };
             let value = Timespec { tv_sec: (at / SECOND) as i64, tv_nsec: (at % SECOND) as i64 };
             let spec = Itimerspec { it_interval: Timespec::default(), it_value: value };
             let flags = TimerfdTimerFlags::empty();
             if rustix::time::timerfd_settime(&self.timer, flags, &spec).is_ok() {
-                self.timer_due = due;
+                self.timer_due = until;
             }
         }
         let millis = left.div_ceil(1_000_000);
