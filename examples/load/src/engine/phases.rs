@@ -210,7 +210,12 @@ impl Worker<'_> {
             }
             Phase::Lingering { since } => {
                 let quiet_since = self.desk.arrived_at.max(since);
-                if now > quiet_since + QUIET || now > since + QUIET_MAX {
+                // What was given up may still come, and is then late rather than lost.
+                let patience = match self.desk.tally.books.lost {
+                    0 => QUIET,
+                    _ => QUIET.max(self.desk.plan.timeout.as_nanos() as u64).min(QUIET_MAX),
+                };
+                if now > quiet_since + patience || now > since + QUIET_MAX {
                     self.phase = Phase::Done;
                 }
             }
