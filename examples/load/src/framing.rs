@@ -1,6 +1,6 @@
 //! Messages in a byte stream: writing them with their frame, and finding the replies again.
 use crate::proof::filler::Match;
-use crate::proof::id::{HEADER, MARK};
+use crate::proof::id::{HEADER, Id, MARK};
 use crate::proof::{Expect, Proof};
 
 /// How messages are told apart in a stream. Datagrams need none.
@@ -19,6 +19,8 @@ pub(crate) enum Framing {
 /// What begins a received stretch of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
+    /// A right reply to this request: how many bytes to go on by.
+    Proved { id: Id, skip: usize },
     /// A message, or what a damaged one left: where its payload lies, and how many bytes to go on by.
     Message { from: usize, to: usize, skip: usize },
     /// Not enough bytes to say.
@@ -95,13 +97,12 @@ fn message(from: usize, to: usize, skip: usize) -> Piece {
 }
 
 fn next_line(bytes: &[u8], proof: &Proof) -> Piece {
-    // The end is nearly always where the id says; searching is for the rest.
-    let guess = proof.id_at(bytes).map(|id| proof.reply_len(id));
-    let end = match guess {
-        Some(end) if bytes.get(end) == Some(&b'\n') && !bytes[..end].contains(&b'\n') => Some(end),
-        _ => bytes.iter().position(|&b| b == b'\n'),
-    };
-    match end {
+    if let Some((id, end)) = proof.proved(bytes)
+        && bytes.get(end) == Some(&b'\n')
+    {
+        return Piece::Proved { id, skip: end + 1 };
+    }
+    match bytes.iter().position(|&b| b == b'\n') {
         Some(end) => {
             let to = if end > 0 && bytes[end - 1] == b'\r' { end - 1 } else { end };
             message(0, to, end + 1)
@@ -144,6 +145,9 @@ fn find_id(bytes: &[u8], from: usize, proof: &Proof) -> Result<usize, usize> {
 }
 
 fn next_by_id(bytes: &[u8], proof: &Proof) -> Piece {
+    if let Some((id, skip)) = proof.proved(bytes) {
+        return Piece::Proved { id, skip };
+    }
     let Some((id, found)) = proof.compare(bytes) else {
         return match find_id(bytes, usize::from(bytes.len() >= HEADER), proof) {
             Ok(at) => message(0, at, at),
@@ -226,6 +230,12 @@ mod tests {
             at = cut;
             while !kept.is_empty() {
                 match framing.next(&kept, proof) {
+                    Piece::Proved { id, skip } => {
+                        let mut whole = Vec::new();
+                        proof.append_reply(id, &mut whole);
+                        found.push(whole);
+                        kept.drain(..skip);
+                    }
                     Piece::Message { from, to, skip } => {
                         found.push(kept[from..to].to_vec());
                         kept.drain(..skip);
@@ -264,6 +274,7 @@ mod tests {
                         prop_assert!(from <= to && to <= skip && skip > 0);
                         rest = &rest[skip..];
                     }
+                    Piece::Proved { .. } => prop_assert!(false, "no such id was made"),
                     Piece::Partial | Piece::Senseless => break,
                 }
             }

@@ -7,7 +7,9 @@
 )]
 
 mod books;
+mod chat;
 mod cli;
+mod compare;
 mod engine;
 mod framing;
 mod host;
@@ -17,6 +19,7 @@ mod progress;
 mod proof;
 mod report;
 mod schedule;
+mod search;
 mod serve;
 mod session;
 mod setup;
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
     };
     let status = match cli.command {
         Some(cli::Command::Serve(args)) => serve::main(&args),
-        Some(cli::Command::Compare(_)) => verdict::CANNOT_RUN,
+        Some(cli::Command::Compare(args)) => compare::main(&args),
         None => session::main(&cli.load),
     };
     ExitCode::from(status)

@@ -1,7 +1,8 @@
 //! From the command line to a plan: scenarios fill in what was not said, and what cannot be is refused.
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::cli::LoadArgs;
+use crate::chat::Cast;
+use crate::cli::{ChatArgs, LoadArgs};
 use crate::framing::Framing;
 use crate::plan::{Ending, Load, Plan, Sides, Writes};
 use crate::proof::id::CONNECTIONS_MAX;
@@ -109,7 +110,10 @@ pub(crate) fn plan(args: &LoadArgs) -> Result<(Plan, Scenario), String> {
     };
     let plan = Plan {
         threads: args.threads,
-        connections: args.connections.unwrap_or(64),
+        connections: match scenario {
+            Scenario::Chat => args.chat.members,
+            _ => args.connections.unwrap_or(64),
+        },
         depth: depth.max(glue),
         load,
         duration,
@@ -146,7 +150,32 @@ pub(crate) fn plan(args: &LoadArgs) -> Result<(Plan, Scenario), String> {
         target,
     };
     check(&plan, scenario)?;
+    if scenario == Scenario::Chat {
+        check_chat(&plan, cast(args))?;
+    }
     Ok((plan, scenario))
+}
+
+/// Who is in the chat.
+pub(crate) fn cast(args: &LoadArgs) -> Cast {
+    let ChatArgs { members, rooms, publishers, slow, burst } = args.chat;
+    Cast { members, rooms, publishers, slow, burst }
+}
+
+fn check_chat(plan: &Plan, cast: Cast) -> Result<(), String> {
+    if !plan.target.is_stream() || plan.framing != Framing::Lines || plan.expect != Expect::Upper {
+        return Err(
+            "chat is for lines over tcp: or unix:, and knows itself what to expect".to_owned()
+        );
+    }
+    if cast.rooms == 0 || cast.publishers == 0 || cast.burst == 0 {
+        return Err("--rooms, --publishers and --burst are 1 at least".to_owned());
+    }
+    // The emptiest room.
+    if cast.members / cast.rooms < cast.publishers + cast.slow {
+        return Err("--members is too few for that many rooms, publishers and slow ones".to_owned());
+    }
+    Ok(())
 }
 
 fn some_seed() -> u64 {

@@ -120,7 +120,9 @@ impl Desk<'_> {
         let Some(seq) = talk.window.issue(times) else { return false };
         let id = Id { conn: id, seq };
         if self.plan.target.is_stream() {
-            self.plan.framing.open(self.proof.request_len(id), &mut self.output);
+            if let Framing::Length { .. } = self.plan.framing {
+                self.plan.framing.open(self.proof.request_len(id), &mut self.output);
+            }
             self.proof.append_request(id, &mut self.output);
             self.plan.framing.close(&mut self.output);
         } else {
@@ -154,6 +156,16 @@ impl Desk<'_> {
             self.tally.books.sent -= 1;
             self.remaining += 1;
             peer.talk.made -= 1;
+        }
+    }
+
+    /// A right reply to `of` has come on connection `id`.
+    pub(crate) fn proved(&mut self, id: u32, talk: &mut Talk, of: Id, message: &[u8], now: u64) {
+        self.arrived_at = now;
+        if of.conn == id {
+            self.answered(id, talk, of.seq, message, now);
+        } else {
+            self.tally.extra(Extra::Crossed, (id, Some(of.seq)), message);
         }
     }
 

@@ -24,6 +24,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use hdrhistogram::Histogram;
 
 use crate::books::Books;
+use crate::chat::{self, Cast, ChatFigures};
 use crate::engine::desk::{Clock, Orders};
 use crate::engine::worker::{Finished, News, Wiring, Worker};
 use crate::host::{OwnCpu, Process};
@@ -153,6 +154,44 @@ pub(crate) fn run(
         ran.drained_in = drained_in;
         Ok(ran)
     })
+}
+
+/// Runs the chat scenario, with the same care for clocks, processes and seconds.
+///
+/// # Errors
+/// Says why it could not start.
+pub(crate) fn run_chat(
+    plan: &Plan,
+    cast: Cast,
+    interrupts: &Arc<AtomicU8>,
+    show: &mut dyn FnMut(&SecondFigures),
+) -> Result<(Ran, ChatFigures), String> {
+    let mut server = plan.pid.map(Process::watch).transpose()?;
+    let own = OwnCpu::now();
+    let mut seconds = Vec::new();
+    let (tally, figures, lasted) = chat::run(plan, cast, interrupts, &mut |second| {
+        if let Some(server) = &mut server {
+            server.sample();
+        }
+        let figures = SecondFigures::of(&second);
+        show(&figures);
+        seconds.push(figures);
+    })?;
+    let finished = Finished {
+        tally,
+        sent_for: (lasted * 1e9) as u64,
+        lasted: (lasted * 1e9) as u64,
+        server_gone: false,
+        connect_error: None,
+        sides_up: 0,
+    };
+    let mut ran = add_up(plan, vec![finished], seconds);
+    ran.own_cpu = OwnCpu::now().since(&own);
+    // The one thread of this scenario also waits; how busy it was, its CPU time says.
+    ran.busy = ran.own_cpu.seconds / lasted.max(1e-9);
+    ran.server = server.map(Process::used);
+    ran.interrupted = interrupts.load(Ordering::Relaxed) > 0;
+    Ok((ran, figures))
 }
 
 /// The thread that watches over a run.

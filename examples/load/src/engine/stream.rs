@@ -92,6 +92,10 @@ fn take_replies(
     let mut used = 0;
     while used < bytes.len() {
         match desk.plan.framing.next(&bytes[used..], desk.proof) {
+            Piece::Proved { id: of, skip } => {
+                desk.proved(id, talk, of, &bytes[used..used + skip], now);
+                used += skip;
+            }
             Piece::Message { from, to, skip } => {
                 desk.arrival(id, talk, &bytes[used + from..used + to], now);
                 used += skip;

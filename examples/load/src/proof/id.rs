@@ -47,19 +47,23 @@ impl Id {
     }
 
     /// Reads an id of this run from the start of `bytes`, with its hash; nothing if there is none, or a damaged one.
+    #[inline]
     pub(crate) fn decode(run: u16, bytes: &[u8]) -> Option<(Self, u64)> {
         let head = bytes.first_chunk::<HEADER>()?;
-        if head[0] != MARK || take(&head[1..3])? != u64::from(run) {
+        // All digits at once: what is out of range shows in the bits that no digit has.
+        let digits = head.map(|digit| digit.wrapping_sub(FIRST_DIGIT));
+        let range = digits[1..].iter().fold(0, |all, digit| all | digit);
+        if head[0] != MARK || range >= 64 || take(&digits[1..3]) != u64::from(run) {
             return None;
         }
-        let conn = u32::try_from(take(&head[3..6])?).ok()?;
-        let seq = u32::try_from(take(&head[6..12])?).ok()?;
-        let id = Self { conn, seq };
+        let seq = u32::try_from(take(&digits[6..12])).ok()?;
+        let id = Self { conn: take(&digits[3..6]) as u32, seq };
         let hash = id.hash(run);
-        (take(&head[12..14])? == hash >> (64 - CHECK_BITS)).then_some((id, hash))
+        (take(&digits[12..14]) == hash >> (64 - CHECK_BITS)).then_some((id, hash))
     }
 }
 
+#[inline]
 fn put(out: &mut [u8], mut value: u64) {
     for digit in out.iter_mut().rev() {
         *digit = FIRST_DIGIT + (value & 63) as u8;
@@ -67,11 +71,9 @@ fn put(out: &mut [u8], mut value: u64) {
     }
 }
 
-fn take(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0, |value, &digit| {
-        let digit = digit.wrapping_sub(FIRST_DIGIT);
-        (digit < 64).then_some(value << 6 | u64::from(digit))
-    })
+#[inline]
+fn take(digits: &[u8]) -> u64 {
+    digits.iter().fold(0, |value, &digit| value << 6 | u64::from(digit))
 }
 
 #[cfg(test)]

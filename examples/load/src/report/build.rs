@@ -71,6 +71,9 @@ fn unjudged(plan: &Plan, ran: Ran, title: Title<'_>, loss: f64) -> Report {
         }),
         seconds: ran.seconds,
         baseline: None,
+        chat: None,
+        search: None,
+        sweep: None,
         counters: books,
     }
 }
@@ -152,6 +155,9 @@ pub(crate) mod tests {
             server: None,
             seconds: Vec::new(),
             baseline: None,
+            chat: None,
+            search: None,
+            sweep: None,
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The report of a run: everything that the table, the JSON, the HTML and the limits are made from.
 
 pub(crate) mod build;
+pub(crate) mod html;
+mod plot;
 pub(crate) mod table;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::books::Books;
+use crate::chat::ChatFigures;
 use crate::engine::SecondFigures;
 use crate::host::{Host, OwnCpu, ServerUse};
+use crate::search::{Found, Trial};
 use crate::slo::Checked;
 
 /// The version of the JSON report. It goes up when a field changes its meaning or goes away.
@@ -67,7 +71,12 @@ impl Distribution {
         if q > 0.99 && q < 1.0 && self.count < P99_9_FROM {
             return None;
         }
-        if q >= 1.0 {
+        self.any_quantile_us(q)
+    }
+
+    /// A percentile, however few the samples.
+    pub(crate) fn any_quantile_us(&self, q: f64) -> Option<f64> {
+        if q >= 1.0 && self.count > 0 {
             return Some(self.max_us);
         }
         let rank = (q * self.count as f64).ceil() as u64;
@@ -178,6 +187,10 @@ pub(crate) struct Report {
     pub(crate) seconds: Vec<SecondFigures>,
     /// The same load without the parked connections (`idle:N`, `slowloris`).
     pub(crate) baseline: Option<Distribution>,
+    pub(crate) chat: Option<ChatFigures>,
+    pub(crate) search: Option<Found>,
+    /// The steps of a sweep.
+    pub(crate) sweep: Option<Vec<Trial>>,
 }
 
 impl Report {

@@ -12,6 +12,7 @@ pub(crate) fn table(report: &Report) -> String {
     let _ = latencies(report, &mut out);
     let _ = counters(report, &mut out);
     let _ = processes(report, &mut out);
+    let _ = trials(report, &mut out);
     let _ = verdict(report, &mut out);
     out
 }
@@ -159,6 +160,68 @@ fn processes(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out, "                {took:>12.0} ms from SIGTERM to its end")?;
     }
     writeln!(out)
+}
+
+fn trials(report: &Report, out: &mut String) -> std::fmt::Result {
+    if let Some(chat) = &report.chat {
+        writeln!(
+            out,
+            "  chat          {:>12} messages, {} deliveries/s; {} of {} pairs of member and publisher complete and in order",
+            show_count(chat.published),
+            show_count(chat.deliveries_per_s.round() as u64),
+            show_count(chat.complete_pairs),
+            show_count(chat.pairs),
+        )?;
+        line(out, "last member", &chat.last_member)?;
+        if chat.cast.slow > 0 || chat.errors > 0 {
+            writeln!(
+                out,
+                "                {:>12} slow members cut off, {} errors from the server",
+                show_count(chat.slow_cut),
+                show_count(chat.errors),
+            )?;
+        }
+    }
+    let path = report.search.as_ref().map(|search| &search.path).or(report.sweep.as_ref());
+    if let Some(path) = path {
+        writeln!(
+            out,
+            "  {:>12} {:>12} {:>10} {:>10} {:>10} {:>10}",
+            "offered/s", "achieved/s", "p50", "p99", "own lag", "server CPU"
+        )?;
+        for trial in path {
+            writeln!(
+                out,
+                "  {:>12} {:>12} {:>10} {:>10} {:>10} {:>10}  {} {}",
+                show_count(trial.rate.round() as u64),
+                show_count(trial.achieved.round() as u64),
+                show_us(trial.p50_us),
+                show_us(trial.p99_us),
+                show_us(trial.lag_p99_us),
+                trial.server_cpu_us.map_or("-".to_owned(), |us| format!("{us:.2} us")),
+                if trial.passed { "passed" } else { "failed" },
+                trial.why,
+            )?;
+        }
+    }
+    if let Some(search) = &report.search {
+        let rate = |rate: Option<f64>| {
+            rate.map_or("none".to_owned(), |r| format!("{}/s", show_count(r.round() as u64)))
+        };
+        writeln!(
+            out,
+            "  highest rate with {}: {} passes, {} fails{}",
+            search.limit,
+            rate(search.passes),
+            rate(search.fails),
+            if search.generator_limited {
+                " (limited by the generator: the server may do more)"
+            } else {
+                ""
+            },
+        )?;
+    }
+    Ok(())
 }
 
 fn verdict(report: &Report, out: &mut String) -> std::fmt::Result {

@@ -157,7 +157,7 @@ impl Server {
             };
             if matches!(self.listeners[listener].1, Target::Tcp(_)) {
                 // Only a connection that is gone already refuses it.
-                drop(rustix::net::sockopt::set_tcp_nodelay(&fd, true));
+                let _ = rustix::net::sockopt::set_tcp_nodelay(&fd, true);
             }
             let index = self.free.pop().unwrap_or_else(|| {
                 self.connections.push(None);
@@ -229,7 +229,7 @@ impl Server {
                     self.input[..count].make_ascii_uppercase();
                 }
                 // A lost answer is the network's right.
-                drop(rustix::net::sendto(fd, &self.input[..count], SendFlags::DONTWAIT, &from));
+                let _ = rustix::net::sendto(fd, &self.input[..count], SendFlags::DONTWAIT, &from);
                 continue;
             }
             let now = self.clock.now();
@@ -246,7 +246,7 @@ impl Server {
                 match act {
                     Act::Send(Key::Address(listener, to), message) => {
                         let fd = &self.listeners[listener].0;
-                        drop(rustix::net::sendto(fd, &message, SendFlags::DONTWAIT, &to));
+                        let _ = rustix::net::sendto(fd, &message, SendFlags::DONTWAIT, &to);
                     }
                     Act::Send(Key::Connection(index, number), message) => {
                         if self.is(index, number) {
@@ -263,7 +263,7 @@ impl Server {
                     Act::Reset(Key::Connection(index, number)) if self.is(index, number) => {
                         if let Some(connection) = &self.connections[index] {
                             let none = Some(std::time::Duration::ZERO);
-                            drop(rustix::net::sockopt::set_socket_linger(&connection.fd, none));
+                            let _ = rustix::net::sockopt::set_socket_linger(&connection.fd, none);
                         }
                         self.close(index);
                     }
@@ -319,7 +319,7 @@ impl Server {
         if let Some(connection) = &self.connections[index] {
             let data = epoll::EventData::new_u64(CONNECTION | index as u64);
             // It was registered, so it can be changed.
-            drop(epoll::modify(&self.epoll, connection.fd.as_fd(), data, flags));
+            let _ = epoll::modify(&self.epoll, connection.fd.as_fd(), data, flags);
         }
     }
 
