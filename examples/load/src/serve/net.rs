@@ -25,6 +25,8 @@ const PATIENCE: u64 = 20_000_000;
 /// Answers that a connection may have waiting; one that does not read is then cut off.
 const UNSENT_MAX: usize = 8 << 20;
 const CONNECTION: u64 = 1 << 32;
+const INTEREST: epoll::EventFlags =
+    epoll::EventFlags::IN.union(epoll::EventFlags::RDHUP).union(epoll::EventFlags::ET);
 
 /// Who sent a message.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -143,7 +145,9 @@ impl Server {
         }
         if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR)
         {
-            self.read(index);
+            // An edge comes with every arrival, so a short read has drained the socket, unless the end came with it.
+            let ended = flags.intersects(epoll::EventFlags::RDHUP | epoll::EventFlags::HUP);
+            while self.read(index, ended) {}
         }
         self.act();
     }
@@ -164,7 +168,7 @@ impl Server {
                 self.connections.len() - 1
             });
             let data = epoll::EventData::new_u64(CONNECTION | index as u64);
-            if epoll::add(&self.epoll, &fd, data, epoll::EventFlags::IN).is_err() {
+            if epoll::add(&self.epoll, &fd, data, INTEREST).is_err() {
                 self.free.push(index);
                 continue;
             }
@@ -175,17 +179,26 @@ impl Server {
         }
     }
 
-    fn read(&mut self, index: usize) {
+    /// Reads once; whether to read again.
+    fn read(&mut self, index: usize, ended: bool) -> bool {
         let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else {
-            return;
+            return false;
         };
         let count = match rustix::net::recv(&connection.fd, &mut self.input[..], RecvFlags::empty())
         {
-            Ok((_, 0)) => return self.close(index),
+            Ok((_, 0)) => {
+                self.close(index);
+                return false;
+            }
             Ok((_, count)) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return,
-            Err(_) => return self.close(index),
+            Err(Errno::INTR) => return true,
+            Err(Errno::AGAIN) => return false,
+            Err(_) => {
+                self.close(index);
+                return false;
+            }
         };
+        let again = ended || count == self.input.len();
         let key = Key::Connection(index, connection.number);
         if let Some(reply) = &self.plain {
             if *reply == Expect::Upper {
@@ -194,7 +207,7 @@ impl Server {
             let input = std::mem::take(&mut self.input);
             self.send_bytes(index, &input[..count]);
             self.input = input;
-            return;
+            return again;
         }
         connection.received.extend_from_slice(&self.input[..count]);
         let received = std::mem::take(&mut connection.received);
@@ -212,6 +225,7 @@ impl Server {
             connection.received = received;
             connection.received.drain(..used);
         }
+        again
     }
 
     fn datagrams(&mut self, listener: usize) {
@@ -297,7 +311,7 @@ impl Server {
         if connection.unsent.len() > UNSENT_MAX {
             self.close(index);
         } else if idle {
-            self.rearm(index, epoll::EventFlags::IN | epoll::EventFlags::OUT);
+            self.rearm(index, INTEREST | epoll::EventFlags::OUT);
         }
     }
 
@@ -307,7 +321,7 @@ impl Server {
             Ok(count) => {
                 connection.unsent.drain(..count);
                 if connection.unsent.is_empty() {
-                    self.rearm(index, epoll::EventFlags::IN);
+                    self.rearm(index, INTEREST);
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}
