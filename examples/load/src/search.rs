@@ -82,7 +82,7 @@ impl Search {
             self.votes.1 += 1;
         }
         // On the way up one pass is enough: the edge is further on, and is looked at closely later.
-        let enough = if self.fails.is_none() { 1 } else { 2 };
+        let enough = if self.fails.is_none() && self.votes.1 == 0 { 1 } else { 2 };
         if self.votes.0 >= enough {
             self.passes = Some(rate);
             self.votes = (0, 0);

@@ -2,7 +2,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::chat::Cast;
-use crate::cli::{ChatArgs, LoadArgs};
+use crate::cli::{ChatArgs, LoadArgs, MessageArgs};
 use crate::framing::Framing;
 use crate::plan::{Ending, Load, Plan, Sides, Writes};
 use crate::proof::id::CONNECTIONS_MAX;
@@ -103,11 +103,7 @@ pub(crate) fn plan(args: &LoadArgs) -> Result<(Plan, Scenario), String> {
         (_, Load::Open { .. }) => 64,
         _ => 1,
     });
-    let sides = Sides {
-        silent: args.message.silent + if let Scenario::Idle(n) = scenario { n } else { 0 },
-        slow_readers: args.message.slow_reader,
-        dribblers: if scenario == Scenario::Slowloris { DRIBBLERS } else { 0 },
-    };
+    let message = &args.message;
     let plan = Plan {
         threads: args.threads,
         connections: match scenario {
@@ -123,18 +119,10 @@ pub(crate) fn plan(args: &LoadArgs) -> Result<(Plan, Scenario), String> {
         framing: args.message.framing,
         expect: args.message.expect.clone(),
         sizes: sizes(args)?,
-        writes: match (args.message.chunk, args.message.split_utf8) {
-            (Some(bytes), _) => Writes::Chunks(bytes.max(1)),
-            (None, true) => Writes::SplitCharacter,
-            (None, false) => Writes::Whole,
-        },
+        writes: writes(message),
         glue,
-        empty: args.message.empty,
-        ending: match (args.message.half_close, args.message.reset) {
-            (true, _) => Ending::HalfClose,
-            (_, true) => Ending::Reset,
-            _ => Ending::Close,
-        },
+        empty: message.empty,
+        ending: ending(message),
         life: match scenario {
             Scenario::Short => Some(1),
             Scenario::Churn => Some(CHURN_LIFE),
@@ -142,7 +130,7 @@ pub(crate) fn plan(args: &LoadArgs) -> Result<(Plan, Scenario), String> {
             _ => None,
         },
         half_live_on: scenario == Scenario::Drain,
-        sides,
+        sides: sides(args, scenario),
         sources: args.source.clone(),
         pid: args.pid,
         drain_at: (scenario == Scenario::Drain).then_some(duration / 2),
@@ -176,6 +164,30 @@ fn check_chat(plan: &Plan, cast: Cast) -> Result<(), String> {
         return Err("--members is too few for that many rooms, publishers and slow ones".to_owned());
     }
     Ok(())
+}
+
+fn sides(args: &LoadArgs, scenario: Scenario) -> Sides {
+    Sides {
+        silent: args.message.silent + if let Scenario::Idle(n) = scenario { n } else { 0 },
+        slow_readers: args.message.slow_reader,
+        dribblers: if scenario == Scenario::Slowloris { DRIBBLERS } else { 0 },
+    }
+}
+
+fn writes(message: &MessageArgs) -> Writes {
+    match (message.chunk, message.split_utf8) {
+        (Some(bytes), _) => Writes::Chunks(bytes.max(1)),
+        (None, true) => Writes::SplitCharacter,
+        (None, false) => Writes::Whole,
+    }
+}
+
+fn ending(message: &MessageArgs) -> Ending {
+    match (message.half_close, message.reset) {
+        (true, _) => Ending::HalfClose,
+        (_, true) => Ending::Reset,
+        _ => Ending::Close,
+    }
 }
 
 fn some_seed() -> u64 {

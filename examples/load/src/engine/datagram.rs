@@ -106,7 +106,7 @@ fn one_arrived(desk: &mut Desk<'_>, peer: &mut Peer, datagram: &[u8], now: u64) 
         desk.arrived_at = now;
         return;
     }
-    desk.arrival(peer.id, &mut peer.talk, datagram, now);
+    desk.arrival(&mut peer.talk, datagram, now);
 }
 
 fn end_of(error: Errno) -> End {
@@ -124,7 +124,7 @@ pub(crate) fn fill(desk: &mut Desk<'_>, peer: &mut Peer) -> Option<End> {
         let count = (room as usize).min(BATCH);
         desk.start_batch();
         for _ in 0..count {
-            desk.append_request(peer.id, &mut peer.talk, Times { planned: now, sent: now });
+            desk.append_request(&mut peer.talk, Times { planned: now, sent: now });
         }
         if let Some(end) = write(desk, peer) {
             return Some(end);

@@ -116,9 +116,9 @@ impl Desk<'_> {
     }
 
     /// Appends the next request of this connection, framed, to `output`; false if its window is full.
-    pub(crate) fn append_request(&mut self, id: u32, talk: &mut Talk, times: Times) -> bool {
+    pub(crate) fn append_request(&mut self, talk: &mut Talk, times: Times) -> bool {
         let Some(seq) = talk.window.issue(times) else { return false };
-        let id = Id { conn: id, seq };
+        let id = Id { conn: talk.id, seq };
         if self.plan.target.is_stream() {
             if let Framing::Length { .. } = self.plan.framing {
                 self.plan.framing.open(self.proof.request_len(id), &mut self.output);
@@ -160,93 +160,86 @@ impl Desk<'_> {
     }
 
     /// A right reply to `of` has come on connection `id`.
-    pub(crate) fn proved(&mut self, id: u32, talk: &mut Talk, of: Id, message: &[u8], now: u64) {
+    pub(crate) fn proved(&mut self, talk: &mut Talk, of: Id, message: &[u8], now: u64) {
         self.arrived_at = now;
-        if of.conn == id {
-            self.answered(id, talk, of.seq, message, now);
+        if of.conn == talk.id {
+            self.answered(talk, of.seq, message, now);
         } else {
-            self.tally.extra(Extra::Crossed, (id, Some(of.seq)), message);
+            self.tally.extra(Extra::Crossed, (talk.id, Some(of.seq)), message);
         }
     }
 
     /// A whole message has come on connection `id`.
-    pub(crate) fn arrival(&mut self, id: u32, talk: &mut Talk, message: &[u8], now: u64) {
+    pub(crate) fn arrival(&mut self, talk: &mut Talk, message: &[u8], now: u64) {
         self.arrived_at = now;
         match self.proof.expect() {
             Expect::Nothing => {}
-            Expect::Fixed(_) => self.nameless(id, talk, message, now, Some(Fate::Corrupt)),
+            Expect::Fixed(_) => self.nameless(talk, message, now, Some(Fate::Corrupt)),
             _ => match self.proof.judge(message) {
-                Verdict::Whole(of) if of.conn == id => {
-                    self.answered(id, talk, of.seq, message, now)
+                Verdict::Whole(of) if of.conn == talk.id => {
+                    self.answered(talk, of.seq, message, now);
                 }
-                Verdict::Truncated(of) if of.conn == id => {
-                    self.damaged(id, talk, (of.seq, Fate::Truncated), message);
+                Verdict::Truncated(of) if of.conn == talk.id => {
+                    self.damaged(talk, (of.seq, Fate::Truncated), message);
                 }
-                Verdict::Corrupt(of) if of.conn == id => {
-                    self.damaged(id, talk, (of.seq, Fate::Corrupt), message);
+                Verdict::Corrupt(of) if of.conn == talk.id => {
+                    self.damaged(talk, (of.seq, Fate::Corrupt), message);
                 }
                 Verdict::Whole(of) | Verdict::Truncated(of) | Verdict::Corrupt(of) => {
-                    self.tally.extra(Extra::Crossed, (id, Some(of.seq)), message);
+                    self.tally.extra(Extra::Crossed, (talk.id, Some(of.seq)), message);
                 }
-                Verdict::Nameless => self.nameless(id, talk, message, now, None),
+                Verdict::Nameless => self.nameless(talk, message, now, None),
             },
         }
     }
 
-    fn answered(&mut self, id: u32, talk: &mut Talk, seq: u32, message: &[u8], now: u64) {
+    fn answered(&mut self, talk: &mut Talk, seq: u32, message: &[u8], now: u64) {
         match talk.window.answer(seq) {
             Answer::Open { times, overtook } => {
                 self.tally.answered(times, now, Fate::Ok);
                 if overtook {
-                    self.tally.extra(Extra::Reordered, (id, Some(seq)), message);
+                    self.tally.extra(Extra::Reordered, (talk.id, Some(seq)), message);
                 }
             }
-            Answer::Duplicate => self.tally.extra(Extra::Duplicate, (id, Some(seq)), message),
+            Answer::Duplicate => self.tally.extra(Extra::Duplicate, (talk.id, Some(seq)), message),
             Answer::Late(times) => {
                 self.tally.books.revise_lost(Fate::Late);
                 if let Some(times) = times {
                     self.tally.latency(times, now);
                 }
-                self.example(Fate::Late, id, seq, message);
+                self.example(Fate::Late, talk.id, seq, message);
             }
-            Answer::Unknown => self.tally.extra(Extra::Unsolicited, (id, Some(seq)), message),
+            Answer::Unknown => self.tally.extra(Extra::Unsolicited, (talk.id, Some(seq)), message),
         }
     }
 
-    fn damaged(&mut self, id: u32, talk: &mut Talk, (seq, fate): (u32, Fate), message: &[u8]) {
+    fn damaged(&mut self, talk: &mut Talk, (seq, fate): (u32, Fate), message: &[u8]) {
         match talk.window.answer(seq) {
             Answer::Open { .. } => {
                 self.tally.books.settle(fate);
-                self.example(fate, id, seq, message);
+                self.example(fate, talk.id, seq, message);
             }
             Answer::Late(_) => {
                 self.tally.books.revise_lost(fate);
-                self.example(fate, id, seq, message);
+                self.example(fate, talk.id, seq, message);
             }
-            Answer::Duplicate => self.tally.extra(Extra::Duplicate, (id, Some(seq)), message),
-            Answer::Unknown => self.tally.extra(Extra::Unsolicited, (id, Some(seq)), message),
+            Answer::Duplicate => self.tally.extra(Extra::Duplicate, (talk.id, Some(seq)), message),
+            Answer::Unknown => self.tally.extra(Extra::Unsolicited, (talk.id, Some(seq)), message),
         }
     }
 
     /// A message without a sound id: perhaps an open request's reply, damaged; else it answers nothing. Where replies
     /// never carry ids, the oldest request is meant, and `otherwise` is its fate if the bytes are wrong.
-    fn nameless(
-        &mut self,
-        id: u32,
-        talk: &mut Talk,
-        message: &[u8],
-        now: u64,
-        otherwise: Option<Fate>,
-    ) {
+    fn nameless(&mut self, talk: &mut Talk, message: &[u8], now: u64, otherwise: Option<Fate>) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let oldest = talk.window.oldest();
         let verdict = |seq, scratch: &mut Vec<u8>| {
-            self.proof.resembles(message, Id { conn: id, seq }, scratch)
+            self.proof.resembles(message, Id { conn: talk.id, seq }, scratch)
         };
         let found = match (otherwise, oldest) {
             (_, None) => Verdict::Nameless,
             (Some(_), Some(seq)) => match verdict(seq, &mut scratch) {
-                Verdict::Nameless => Verdict::Corrupt(Id { conn: id, seq }),
+                Verdict::Nameless => Verdict::Corrupt(Id { conn: talk.id, seq }),
                 sure => sure,
             },
             (None, Some(_)) => talk
@@ -259,15 +252,15 @@ impl Desk<'_> {
         };
         self.scratch = scratch;
         match found {
-            Verdict::Whole(of) => self.answered(id, talk, of.seq, message, now),
-            Verdict::Truncated(of) => self.damaged(id, talk, (of.seq, Fate::Truncated), message),
-            Verdict::Corrupt(of) => self.damaged(id, talk, (of.seq, Fate::Corrupt), message),
-            Verdict::Nameless => self.tally.extra(Extra::Unsolicited, (id, None), message),
+            Verdict::Whole(of) => self.answered(talk, of.seq, message, now),
+            Verdict::Truncated(of) => self.damaged(talk, (of.seq, Fate::Truncated), message),
+            Verdict::Corrupt(of) => self.damaged(talk, (of.seq, Fate::Corrupt), message),
+            Verdict::Nameless => self.tally.extra(Extra::Unsolicited, (talk.id, None), message),
         }
     }
 
     /// What is left of a stream that stopped in the middle of a message is judged as it is.
-    pub(crate) fn leftover(&mut self, id: u32, talk: &mut Talk, now: u64) {
+    pub(crate) fn leftover(&mut self, talk: &mut Talk, now: u64) {
         if talk.partial.is_empty() {
             return;
         }
@@ -276,42 +269,43 @@ impl Desk<'_> {
             Framing::Length { .. } => self.plan.framing.overhead(),
             _ => 0,
         };
-        self.arrival(id, talk, partial.get(skip..).unwrap_or_default(), now);
+        self.arrival(talk, partial.get(skip..).unwrap_or_default(), now);
         talk.partial = partial;
         talk.partial.clear();
     }
 
     /// Gives up requests that have waited too long.
-    pub(crate) fn expire(&mut self, id: u32, talk: &mut Talk, now: u64) {
+    pub(crate) fn expire(&mut self, talk: &mut Talk, now: u64) {
         let timeout = self.plan.timeout.as_nanos() as u64;
         let over = |times: &Times| times.sent + timeout <= now;
         if !talk.partial.is_empty() && talk.window.any_open(over) {
-            self.leftover(id, talk, now);
+            self.leftover(talk, now);
         }
-        let Talk { window, .. } = talk;
+        let Talk { id, window, .. } = talk;
         window.give_up(over, |seq, times| {
             let fate = self.unanswered(Fate::Lost, times);
             self.tally.books.settle(fate);
-            self.example(fate, id, seq, b"");
+            self.example(fate, *id, seq, b"");
         });
     }
 
     /// All open requests meet this fate: the connection is gone.
-    pub(crate) fn abandon(&mut self, id: u32, talk: &mut Talk, fate: Fate) {
-        talk.window.close(|seq, times| {
+    pub(crate) fn abandon(&mut self, talk: &mut Talk, fate: Fate) {
+        let Talk { id, window, .. } = talk;
+        window.close(|seq, times| {
             let fate = self.unanswered(fate, times);
             self.tally.books.settle(fate);
-            self.example(fate, id, seq, b"");
+            self.example(fate, *id, seq, b"");
         });
     }
 
     /// Keeps an example of a request's bad fate, if one is still wanted.
-    fn example(&mut self, fate: Fate, id: u32, seq: u32, got: &[u8]) {
+    fn example(&mut self, fate: Fate, conn: u32, seq: u32, got: &[u8]) {
         if self.tally.books.wants_example(fate.name()) {
             self.scratch.clear();
-            let whose = Id { conn: id, seq };
+            let whose = Id { conn, seq };
             self.proof.append_reply(whose, &mut self.scratch);
-            self.tally.books.keep_example(fate.name(), (id, Some(seq)), got, &self.scratch);
+            self.tally.books.keep_example(fate.name(), (conn, Some(seq)), got, &self.scratch);
         }
     }
 }

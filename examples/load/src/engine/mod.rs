@@ -140,7 +140,7 @@ pub(crate) fn run(
             signalled: None,
             drained_in: None,
         };
-        let start = run.start(&news, starts)?;
+        let start = run.start(&news, &starts)?;
         run.attend(&news, start, show);
         let finished: Vec<Finished> =
             threads.into_iter().filter_map(|t| t.join().ok().flatten()).collect();
@@ -210,7 +210,7 @@ struct Run<'r> {
 
 impl Run<'_> {
     /// Waits until every thread's connections stand, then gives the start.
-    fn start(&mut self, news: &Receiver<News>, starts: Vec<Sender<u64>>) -> Result<u64, String> {
+    fn start(&mut self, news: &Receiver<News>, starts: &[Sender<u64>]) -> Result<u64, String> {
         let (mut up, mut why) = (0, None);
         for _ in 0..starts.len() {
             // Every thread's connecting has a deadline of its own.
@@ -242,7 +242,7 @@ impl Run<'_> {
     fn attend(&mut self, news: &Receiver<News>, start: u64, show: &mut dyn FnMut(&SecondFigures)) {
         loop {
             match news.recv_timeout(Duration::from_millis(20)) {
-                Ok(News::Second(second)) => self.gather(*second, show),
+                Ok(News::Second(second)) => self.gather(&second, show),
                 Ok(News::Ready { .. }) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -257,12 +257,12 @@ impl Run<'_> {
         }
     }
 
-    fn gather(&mut self, second: Interval, show: &mut dyn FnMut(&SecondFigures)) {
+    fn gather(&mut self, second: &Interval, show: &mut dyn FnMut(&SecondFigures)) {
         let threads = self.plan.threads;
         let slot =
             self.gathered.entry(second.second).or_insert_with(|| (0, Interval::new(second.second)));
         slot.0 += 1;
-        slot.1.add(&second);
+        slot.1.add(second);
         // A thread that lags two seconds behind is not waited for: the display goes on without it.
         while let Some((&number, (told, _))) = self.gathered.first_key_value() {
             if *told < threads && self.gathered.len() < 3 {

@@ -87,7 +87,7 @@ impl Worker<'_> {
                 // Not the generator's fault: the time in which no connection could take the request.
                 let could = planned.max(self.freed_at);
                 self.desk.tally.lag(planned, now.saturating_sub(could));
-                self.desk.append_request(peer.id, &mut peer.talk, Times { planned, sent: now });
+                self.desk.append_request(&mut peer.talk, Times { planned, sent: now });
             }
             let end = if self.desk.plan.target.is_stream() {
                 stream::write(&mut self.desk, peer)

@@ -33,6 +33,8 @@ pub(crate) enum End {
 /// What is said over a connection, and what is not settled yet. Parked connections (`side.rs`) have none of it.
 #[derive(Debug)]
 pub(crate) struct Talk {
+    /// The connection's number, which its requests carry.
+    pub(crate) id: u32,
     pub(crate) window: Window,
     /// Received bytes that make no whole reply yet.
     pub(crate) partial: Vec<u8>,
@@ -68,6 +70,7 @@ impl Peer {
     /// A connection yet to be made.
     pub(crate) fn new(id: u32, index: u32, plan: &Plan) -> Self {
         let talk = Talk {
+            id,
             window: Window::new(plan.depth),
             partial: Vec::new(),
             unsent: Vec::new(),
@@ -78,7 +81,7 @@ impl Peer {
             fresh: true,
             more: false,
         };
-        let life = plan.life.filter(|_| !plan.half_live_on || id % 2 == 0);
+        let life = plan.life.filter(|_| !plan.half_live_on || id.is_multiple_of(2));
         Self { id, index, line: Line::Down { retry_at: 0 }, talk: Box::new(talk), life }
     }
 

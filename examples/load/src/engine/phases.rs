@@ -170,7 +170,7 @@ impl Worker<'_> {
             if peer.talk.window.open() == 0 {
                 continue;
             }
-            self.desk.expire(peer.id, &mut peer.talk, now);
+            self.desk.expire(&mut peer.talk, now);
             let spent = peer.is_spent();
             if spent && peer.is_up() {
                 if peer.talk.half_closed {
@@ -268,7 +268,7 @@ impl Worker<'_> {
     pub(super) fn finish(mut self, now: u64, wiring: &Wiring) -> Finished {
         for index in 0..self.peers.len() {
             let peer = &mut self.peers[index];
-            self.desk.abandon(peer.id, &mut peer.talk, Fate::Abandoned);
+            self.desk.abandon(&mut peer.talk, Fate::Abandoned);
             if peer.is_up() {
                 self.hang_up(index, End::Ours);
             }

@@ -59,7 +59,7 @@ pub(crate) fn read(desk: &mut Desk<'_>, peer: &mut Peer, hung_up: bool) -> Optio
                 }
                 talk.partial.clear();
                 let bytes = &input[..kept + count];
-                match take_replies(desk, peer.id, talk, bytes, now) {
+                match take_replies(desk, talk, bytes, now) {
                     Some(used) => talk.partial.extend_from_slice(&bytes[used..]),
                     None => break Some(End::Senseless),
                 }
@@ -82,27 +82,21 @@ pub(crate) fn read(desk: &mut Desk<'_>, peer: &mut Peer, hung_up: bool) -> Optio
 }
 
 /// Settles every whole reply in `bytes`; how many bytes they were, or nothing if the stream makes no sense any more.
-fn take_replies(
-    desk: &mut Desk<'_>,
-    id: u32,
-    talk: &mut Talk,
-    bytes: &[u8],
-    now: u64,
-) -> Option<usize> {
+fn take_replies(desk: &mut Desk<'_>, talk: &mut Talk, bytes: &[u8], now: u64) -> Option<usize> {
     let mut used = 0;
     while used < bytes.len() {
         match desk.plan.framing.next(&bytes[used..], desk.proof) {
             Piece::Proved { id: of, skip } => {
-                desk.proved(id, talk, of, &bytes[used..used + skip], now);
+                desk.proved(talk, of, &bytes[used..used + skip], now);
                 used += skip;
             }
             Piece::Message { from, to, skip } => {
-                desk.arrival(id, talk, &bytes[used + from..used + to], now);
+                desk.arrival(talk, &bytes[used + from..used + to], now);
                 used += skip;
             }
             Piece::Partial => break,
             Piece::Senseless => {
-                desk.arrival(id, talk, &bytes[used..], now);
+                desk.arrival(talk, &bytes[used..], now);
                 return None;
             }
         }
@@ -120,7 +114,7 @@ pub(crate) fn fill(desk: &mut Desk<'_>, peer: &mut Peer) -> Option<End> {
     desk.start_batch();
     for _ in 0..room {
         let times = Times { planned: now, sent: now };
-        if desk.output.len() > WRITE_MAX || !desk.append_request(peer.id, &mut peer.talk, times) {
+        if desk.output.len() > WRITE_MAX || !desk.append_request(&mut peer.talk, times) {
             break;
         }
     }
@@ -236,7 +230,7 @@ pub(crate) fn half_close(peer: &mut Peer) {
 /// Ends the connection and settles what was still open on it.
 pub(crate) fn hang_up(desk: &mut Desk<'_>, peer: &mut Peer, end: End) {
     let now = desk.clock.now();
-    desk.leftover(peer.id, &mut peer.talk, now);
+    desk.leftover(&mut peer.talk, now);
     let expected = peer.talk.half_closed && peer.talk.window.open() == 0;
     let (fate, pause_ms) = match end {
         End::Ours => (Fate::Lost, 0),
@@ -250,7 +244,7 @@ pub(crate) fn hang_up(desk: &mut Desk<'_>, peer: &mut Peer, end: End) {
         End::Reset => desk.tally.books.reset_by_server += 1,
         _ => {}
     }
-    desk.abandon(peer.id, &mut peer.talk, fate);
+    desk.abandon(&mut peer.talk, fate);
     if desk.plan.ending == Ending::Reset
         && end == End::Ours
         && let Line::Up { fd, .. } = &peer.line

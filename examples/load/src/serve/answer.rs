@@ -10,6 +10,8 @@ use crate::serve::faults::{Done, Fault, FaultArgs, corrupt, truncated_len};
 const HOLD: u64 = 50_000_000;
 /// Answers that may wait for their time; above that nothing more is read.
 const WAITING_MAX: usize = 1 << 16;
+/// How far a limited rate may catch up.
+const CREDIT: u64 = 2_000_000;
 const STRAY: &[u8] = b"nobody asked for this, nobody did";
 
 /// What is to be done about a peer.
@@ -94,7 +96,6 @@ impl<P: Clone + Eq + Hash> Answers<P> {
             return;
         }
         match fault {
-            None => self.later(Act::Send(from.clone(), reply), detail, now),
             Some(Fault::Drop) => self.done.dropped += 1,
             Some(Fault::Duplicate) => {
                 self.done.duplicated += 1;
@@ -112,7 +113,8 @@ impl<P: Clone + Eq + Hash> Answers<P> {
             Some(Fault::Cross) if self.crossing.is_none() => {
                 self.crossing = Some((now + HOLD, from.clone(), reply));
             }
-            Some(Fault::Cross) => self.later(Act::Send(from.clone(), reply), detail, now),
+            // Two pairs at a time cannot be crossed: this one is answered as it should be.
+            None | Some(Fault::Cross) => self.later(Act::Send(from.clone(), reply), detail, now),
             Some(Fault::Truncate) => {
                 self.done.truncated += 1;
                 reply.truncate(truncated_len(reply.len(), detail));
@@ -152,8 +154,10 @@ impl<P: Clone + Eq + Hash> Answers<P> {
         self.done.delayed += u64::from(delay > 0);
         let mut due = now + delay;
         if let Some(rate) = self.faults.max_rate {
+            // A moment in which the server itself was held up is made good.
+            self.next_free = self.next_free.max(now.saturating_sub(CREDIT));
             due = due.max(self.next_free);
-            self.next_free = due + (1e9 / rate) as u64;
+            self.next_free += (1e9 / rate) as u64;
         }
         if due <= now {
             self.ready.push(act);

@@ -69,7 +69,8 @@ fn serve(args: &ServeArgs) -> Result<(), String> {
         say(format!("listening on {url}"))?;
     }
     while !stop.load(Ordering::Relaxed) {
-        server.turn();
+        server.turn(net::PATIENCE);
     }
+    server.drain();
     say(server.done().to_string())
 }

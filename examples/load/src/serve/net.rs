@@ -21,7 +21,9 @@ use crate::target::Target;
 
 const BACKLOG: i32 = 4096;
 /// Looks for the order to stop this often.
-const PATIENCE: u64 = 20_000_000;
+pub(crate) const PATIENCE: u64 = 20_000_000;
+/// After its goodbye the server waits for its peers' at most so long.
+const LINGER: u64 = 500_000_000;
 /// Answers that a connection may have waiting; one that does not read is then cut off.
 const UNSENT_MAX: usize = 8 << 20;
 const CONNECTION: u64 = 1 << 32;
@@ -109,12 +111,12 @@ impl Server {
         self.answers.done
     }
 
-    /// Waits for a moment at most, and does what there is to do.
-    pub(crate) fn turn(&mut self) {
+    /// Waits for a moment at most, and does what there is to do; whether there was anything.
+    pub(crate) fn turn(&mut self, patience: u64) -> bool {
         let now = self.clock.now();
         let next = self.answers.advance(now);
         self.act();
-        let wait = next.map_or(PATIENCE, |due| due.saturating_sub(now)).min(PATIENCE);
+        let wait = next.map_or(patience, |due| due.saturating_sub(now)).min(patience);
         // Below a millisecond it stays awake: answers at a fixed rate must not come in clumps.
         let millis = wait / 1_000_000;
         let timeout = Timespec { tv_sec: 0, tv_nsec: (millis * 1_000_000) as i64 };
@@ -126,13 +128,32 @@ impl Server {
                 self.on_event(event.data.u64(), event.flags);
             }
         }
+        let busy = !events.is_empty();
         self.events = events;
+        busy
+    }
+
+    /// Told to stop: takes no more connections, answers what has come, and closes after that. Answers that are held
+    /// back are not waited for.
+    pub(crate) fn drain(&mut self) {
+        while self.turn(0) {}
+        self.listeners.retain(|(_, target)| !target.is_stream());
+        while self.turn(0) {}
+        for connection in self.connections.iter().flatten() {
+            // A connection that is gone already needs no goodbye.
+            let _ = rustix::net::shutdown(&connection.fd, rustix::net::Shutdown::Write);
+        }
+        let until = self.clock.now() + LINGER;
+        while self.connections.iter().any(Option::is_some) && self.clock.now() < until {
+            self.turn(PATIENCE);
+        }
     }
 
     fn on_event(&mut self, token: u64, flags: epoll::EventFlags) {
         if token & CONNECTION == 0 {
             let index = token as usize;
-            if self.listeners[index].1.is_stream() {
+            let Some((_, target)) = self.listeners.get(index) else { return };
+            if target.is_stream() {
                 self.accept(index);
             } else {
                 self.datagrams(index);
