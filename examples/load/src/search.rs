@@ -8,6 +8,7 @@ use crate::slo::Slo;
 const FLOOR: f64 = 500.0;
 const LEAST: f64 = 5.0;
 const MOST: f64 = 50e6;
+const SPOILED_MAX: u32 = 4;
 
 /// One trial at one rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,12 +54,40 @@ pub(crate) struct Search {
     passes: Option<f64>,
     fails: Option<f64>,
     votes: (u32, u32),
+    /// Trials at this rate that the generator spoiled.
+    spoiled: u32,
+}
+
+/// How a trial went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Vote {
+    Passed,
+    Failed,
+    /// The generator did not keep up, so nothing is said about the server. Four of these count as a failure.
+    Spoiled,
+}
+
+impl Trial {
+    /// What this trial says.
+    pub(crate) fn vote(&self) -> Vote {
+        match (self.passed, self.valid) {
+            (true, _) => Vote::Passed,
+            (false, true) => Vote::Failed,
+            (false, false) => Vote::Spoiled,
+        }
+    }
 }
 
 impl Search {
     /// A search that ends when the interval is this narrow.
     pub(crate) fn new(precision: f64) -> Self {
-        Self { precision: precision.max(0.005), passes: None, fails: None, votes: (0, 0) }
+        Self {
+            precision: precision.max(0.005),
+            passes: None,
+            fails: None,
+            votes: (0, 0),
+            spoiled: 0,
+        }
     }
 
     /// The next rate to try.
@@ -75,20 +104,26 @@ impl Search {
     }
 
     /// Notes how the trial at the rate that `next` gave went.
-    pub(crate) fn note(&mut self, rate: f64, passed: bool) {
-        if passed {
-            self.votes.0 += 1;
-        } else {
-            self.votes.1 += 1;
+    pub(crate) fn note(&mut self, rate: f64, vote: Vote) {
+        match vote {
+            Vote::Passed => self.votes.0 += 1,
+            Vote::Failed => self.votes.1 += 1,
+            Vote::Spoiled => {
+                self.spoiled += 1;
+                if self.spoiled < SPOILED_MAX {
+                    return;
+                }
+                self.votes.1 = 2;
+            }
         }
         // On the way up one pass is enough: the edge is further on, and is looked at closely later.
         let enough = if self.fails.is_none() && self.votes.1 == 0 { 1 } else { 2 };
         if self.votes.0 >= enough {
             self.passes = Some(rate);
-            self.votes = (0, 0);
+            (self.votes, self.spoiled) = ((0, 0), 0);
         } else if self.votes.1 >= 2 {
             self.fails = Some(rate);
-            self.votes = (0, 0);
+            (self.votes, self.spoiled) = ((0, 0), 0);
         }
     }
 
@@ -111,8 +146,10 @@ pub(crate) fn trial(rate: f64, report: &Report, limit: Option<&Slo>) -> Trial {
     let valid = report.outcome.valid;
     let (passed, why) = match &checked {
         _ if !report.outcome.faults.is_empty() => (false, report.outcome.faults.join("; ")),
+        // The generator's own lateness counts against the server, so a limit that is kept is kept in spite of it.
+        Some(checked) if checked.kept => (true, checked.found.clone()),
         _ if !valid => (false, report.outcome.invalid_because.join("; ")),
-        Some(checked) => (checked.kept, checked.found.clone()),
+        Some(checked) => (false, checked.found.clone()),
         None => (true, String::new()),
     };
     Trial {
@@ -133,7 +170,7 @@ pub(crate) fn trial(rate: f64, report: &Report, limit: Option<&Slo>) -> Trial {
 
 #[cfg(test)]
 mod tests {
-    use super::{Next, Search};
+    use super::{Next, Search, Vote};
     use proptest::prelude::*;
 
     /// Searches for an edge that lies at `ceiling`; every trial whose number is in `wrong` goes the other way.
@@ -141,7 +178,8 @@ mod tests {
         let mut search = Search::new(0.03);
         let mut trials = 0;
         while let Next::Try(rate) = search.next() {
-            search.note(rate, (rate <= ceiling) != wrong.contains(&trials));
+            let passed = (rate <= ceiling) != wrong.contains(&trials);
+            search.note(rate, if passed { Vote::Passed } else { Vote::Failed });
             trials += 1;
             assert!(trials < 200, "it ends");
         }
@@ -167,6 +205,20 @@ mod tests {
                 assert!(passes <= 40_000.0 && 40_000.0 < fails, "trial {wrong}: {passes} {fails}");
             }
         }
+    }
+
+    #[test]
+    fn a_generator_that_cannot_keep_up_ends_the_ramp_and_a_hiccup_does_not() {
+        let mut search = Search::new(0.03);
+        for _ in 0..3 {
+            search.note(500.0, Vote::Spoiled);
+        }
+        search.note(500.0, Vote::Passed);
+        assert_eq!(search.next(), Next::Try(1000.0));
+        for _ in 0..4 {
+            search.note(1000.0, Vote::Spoiled);
+        }
+        assert_eq!(search.fails, Some(1000.0));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::plan::{Load, Plan, Sides};
 use crate::progress::Progress;
 use crate::report::build::{Title, report};
 use crate::report::{Report, table};
-use crate::search::{self, Next, Search, Trial};
+use crate::search::{self, Next, Search, Trial, Vote};
 use crate::setup::{self, Scenario};
 use crate::slo::Slo;
 use crate::{engine, host, outputs, units, verdict};
@@ -108,7 +108,11 @@ impl Session<'_> {
         };
         let report = self.once(&plan, &format!("{}/s ", units::show_count(rate.round() as u64)))?;
         let trial = search::trial(rate, &report, limit);
-        let word = if trial.passed { "passes" } else { "fails" };
+        let word = match trial.vote() {
+            Vote::Passed => "passes",
+            Vote::Failed => "fails",
+            Vote::Spoiled => "is spoiled",
+        };
         let rate = units::show_count(rate.round() as u64);
         self.progress.say(&format!("{rate}/s {word}  {}", trial.why));
         Ok((trial, report))
@@ -120,7 +124,7 @@ impl Session<'_> {
         let (mut path, mut best, mut last) = (Vec::new(), None, None);
         while let Next::Try(rate) = search.next() {
             let (trial, report) = self.trial(rate, Some(limit))?;
-            search.note(rate, trial.passed);
+            search.note(rate, trial.vote());
             let wrong = report.counters.wrong(report.is_stream()) > 0;
             if trial.passed && best.as_ref().is_none_or(|(best, _)| *best < rate) {
                 best = Some((rate, report));
@@ -139,7 +143,13 @@ impl Session<'_> {
                 && last.outcome.status != verdict::INTERRUPTED
         });
         let mut report = match (best, last) {
-            (Some((_, best)), _) if ended_well => best,
+            (Some((_, mut best)), _) if ended_well => {
+                // A limit that is kept in spite of a late generator is kept.
+                if best.outcome.status == verdict::INVALID {
+                    best.outcome.status = verdict::FINE;
+                }
+                best
+            }
             (_, Some(mut last)) => {
                 if ended_well {
                     last.outcome.status = verdict::SLO_MISSED;

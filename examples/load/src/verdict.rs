@@ -15,7 +15,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 /// The generator may be late by this much, or by a tenth of the response time at p99, whichever is more.
 const LAG_US: f64 = 1000.0;
 /// From this share of its time on, a thread that fell behind is taken to be saturated.
-const BUSY: f64 = 0.97;
+const BUSY: f64 = 0.9;
 
 /// What the verdict needs to know beside the report.
 #[derive(Clone, Copy, Debug)]

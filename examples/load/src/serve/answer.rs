@@ -142,6 +142,15 @@ impl<P: Clone + Eq + Hash> Answers<P> {
         }
     }
 
+    /// A peer will say no more: it is closed after everything that it is still to get.
+    pub(crate) fn goodbye(&mut self, peer: &P, now: u64) {
+        if let Some((_, held)) = self.held.remove(peer) {
+            self.put(Act::Send(peer.clone(), held), now + self.faults.delay.as_nanos() as u64, now);
+        }
+        let last = (now + self.faults.delay.as_nanos() as u64).max(self.next_free);
+        self.put(Act::Close(peer.clone()), last, now);
+    }
+
     /// Forgets a peer that is gone.
     pub(crate) fn forget(&mut self, peer: &P) {
         self.held.remove(peer);
@@ -159,7 +168,13 @@ impl<P: Clone + Eq + Hash> Answers<P> {
             due = due.max(self.next_free);
             self.next_free += (1e9 / rate) as u64;
         }
-        if due <= now {
+        self.put(act, due, now);
+    }
+
+    fn put(&mut self, act: Act<P>, due: u64, now: u64) {
+        // At a limited rate nothing overtakes what waits already, due or not.
+        let queue = self.faults.max_rate.is_some() && !self.waiting.is_empty();
+        if due <= now && !queue {
             self.ready.push(act);
             return;
         }

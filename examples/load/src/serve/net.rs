@@ -45,6 +45,8 @@ struct Connection {
     number: u64,
     received: Vec<u8>,
     unsent: Vec<u8>,
+    /// To be closed when all is sent.
+    closing: bool,
 }
 
 /// The server.
@@ -194,8 +196,13 @@ impl Server {
                 continue;
             }
             self.numbers += 1;
-            let connection =
-                Connection { fd, number: self.numbers, received: Vec::new(), unsent: Vec::new() };
+            let connection = Connection {
+                fd,
+                number: self.numbers,
+                received: Vec::new(),
+                unsent: Vec::new(),
+                closing: false,
+            };
             self.connections[index] = Some(connection);
         }
     }
@@ -208,7 +215,9 @@ impl Server {
         let count = match rustix::net::recv(&connection.fd, &mut self.input[..], RecvFlags::empty())
         {
             Ok((_, 0)) => {
-                self.close(index);
+                let key = Key::Connection(index, connection.number);
+                // Its half is closed; ours is when everything is answered.
+                self.answers.goodbye(&key, self.clock.now());
                 return false;
             }
             Ok((_, count)) => count,
@@ -293,7 +302,10 @@ impl Server {
                         }
                     }
                     Act::Close(Key::Connection(index, number)) if self.is(index, number) => {
-                        self.close(index);
+                        match &mut self.connections[index] {
+                            Some(slow) if !slow.unsent.is_empty() => slow.closing = true,
+                            _ => self.close(index),
+                        }
                     }
                     Act::Reset(Key::Connection(index, number)) if self.is(index, number) => {
                         if let Some(connection) = &self.connections[index] {
@@ -341,8 +353,10 @@ impl Server {
         match rustix::net::send(&connection.fd, &connection.unsent, SendFlags::NOSIGNAL) {
             Ok(count) => {
                 connection.unsent.drain(..count);
-                if connection.unsent.is_empty() {
-                    self.rearm(index, INTEREST);
+                match (connection.unsent.is_empty(), connection.closing) {
+                    (true, true) => self.close(index),
+                    (true, false) => self.rearm(index, INTEREST),
+                    (false, _) => {}
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}

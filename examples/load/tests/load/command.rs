@@ -62,8 +62,8 @@ fn help_shows_examples_and_is_no_error() {
 
 #[test]
 fn a_saturated_generator_says_so_and_the_run_is_invalid() {
-    let server = serve(&["tcp://127.0.0.1:0"], "");
-    let run = load(server.url(), "--rate 40M --duration 500ms --timeout 3s");
+    let server = serve(&["udp://127.0.0.1:0"], "--reply none");
+    let run = load(server.url(), "--rate 40M --duration 500ms --expect none");
     assert_eq!(run.status, 5, "{}", run.out);
     assert!(run.out.contains("generator saturated"), "{}", run.out);
     assert_eq!(run.json["books_balance"], true);

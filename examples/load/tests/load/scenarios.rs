@@ -1,8 +1,11 @@
 //! Scenarios and provocations against a server that does everything right, and some against one that does not.
 use crate::support::{Run, load, serve};
 
+/// Nothing wrong. On a busy machine an open loop may rightly call itself late.
 fn fine(run: &Run) {
-    assert_eq!(run.status, 0, "{}{}", run.out, run.err);
+    let late = run.status == 5 && run.out.contains("generator saturated");
+    assert!(run.status == 0 || late, "{}{}", run.out, run.err);
+    assert_eq!(run.json["outcome"]["faults"], serde_json::json!([]), "{}", run.out);
     assert_eq!(run.json["books_balance"], true);
 }
 
@@ -31,7 +34,8 @@ fn every_provocation_leaves_a_good_server_fine() {
         "-s churn",
         "-s pipelined",
     ] {
-        fine(&load(tcp, &format!("--count 2000 {options}")));
+        let count = if options.contains("--count") { "" } else { "--count 2000" };
+        fine(&load(tcp, &format!("{count} {options}")));
     }
     for options in
         ["--empty", "--size 65507 -c 4", "--depth 20", "--size 16..900 --depth 5", "--rate 5k"]
@@ -43,7 +47,7 @@ fn every_provocation_leaves_a_good_server_fine() {
 #[test]
 fn the_empty_datagram_is_counted_both_ways() {
     let server = serve(&["udp://127.0.0.1:0"], "");
-    let run = load(server.url(), "--count 1000 --empty");
+    let run = load(server.url(), "--count 1000 --empty -c 4");
     fine(&run);
     assert!(run.count("empty_sent") >= 90, "{}", run.out);
     assert_eq!(run.count("empty_sent"), run.count("empty_answered"));
@@ -115,7 +119,7 @@ fn a_drain_that_answers_everything_is_fine_and_one_that_does_not_is_found() {
     assert!(run.number("server.drained_in_ms") < 5000.0, "{}", run.out);
     assert_eq!(run.count("lost") + run.count("early_close"), 0, "{}", run.out);
     assert!(run.count("ok") > 100);
-    let server = serve(&["tcp://127.0.0.1:0"], "--delay 200ms");
+    let server = serve(&["tcp://127.0.0.1:0"], "--delay 600ms");
     let run = load(server.url(), &format!("-s drain --duration 2s -c 16 --pid {}", server.pid()));
     assert_eq!(run.status, 4, "{}", run.out);
     assert!(run.count("early_close") > 0, "{}", run.out);
