@@ -106,7 +106,7 @@ pub(crate) struct Tally {
     pub(crate) interval: Interval,
     /// Requests planned before this are warm-up: in the books, but in no histogram.
     pub(crate) measure_from: u64,
-    /// Right replies that arrived in the measured time.
+    /// Right replies to requests of the measured time that arrived in it.
     pub(crate) measured: u64,
     /// Until when replies count for the rate.
     pub(crate) measure_until: u64,
@@ -144,7 +144,7 @@ impl Tally {
     pub(crate) fn answered(&mut self, times: Times, now: u64, fate: Fate) {
         self.books.settle(fate);
         self.latency(times, now);
-        if now >= self.measure_from && now <= self.measure_until {
+        if times.planned >= self.measure_from && now <= self.measure_until {
             self.measured += u64::from(fate == Fate::Ok);
         }
     }

@@ -40,6 +40,11 @@ fn us_label(log_us: &f64) -> String {
     crate::units::show_us(10f64.powf(*log_us))
 }
 
+/// Whole seconds only: a tick between two of them has no name.
+fn second_label(second: &f64) -> String {
+    if second.fract().abs() < 0.01 { format!("{second:.0}") } else { String::new() }
+}
+
 fn rate_label(rate: &f64) -> String {
     match *rate {
         r if r >= 1e6 => format!("{:.1}M", r / 1e6),
@@ -99,7 +104,7 @@ pub(crate) fn rates(runs: &[&Report]) -> Result<String, String> {
         &Frame {
             x: "seconds",
             y: "replies/s",
-            x_label: &|s| format!("{s:.0}"),
+            x_label: &second_label,
             y_label: &rate_label,
             log_y: false,
         },
@@ -122,7 +127,7 @@ pub(crate) fn latencies(runs: &[&Report]) -> Result<String, String> {
         &Frame {
             x: "seconds",
             y: "latency",
-            x_label: &|s| format!("{s:.0}"),
+            x_label: &second_label,
             y_label: &us_label,
             log_y: true,
         },

@@ -3,6 +3,7 @@
 mod answer;
 mod chat;
 mod faults;
+mod listen;
 mod net;
 mod split;
 

@@ -1,14 +1,10 @@
 //! The reference server's sockets: one thread, one epoll.
-use std::fs;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
-use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::engine::desk::Clock;
 use crate::framing::Framing;
@@ -16,10 +12,10 @@ use crate::proof::Expect;
 use crate::serve::answer::{Act, Answers};
 use crate::serve::chat::Chat;
 use crate::serve::faults::Done;
+use crate::serve::listen::listen;
 use crate::serve::{ServeArgs, split};
 use crate::target::Target;
 
-const BACKLOG: i32 = 4096;
 /// Looks for the order to stop this often.
 pub(crate) const PATIENCE: u64 = 20_000_000;
 /// After its goodbye the server waits for its peers' at most so long.
@@ -382,37 +378,4 @@ impl Server {
             }
         }
     }
-}
-
-fn listen(target: &Target) -> std::io::Result<(OwnedFd, Target)> {
-    let (domain, kind, addr) = match target {
-        Target::Tcp(addr) => (Domain::for_address(*addr), Type::STREAM, SockAddr::from(*addr)),
-        Target::Udp(addr) => (Domain::for_address(*addr), Type::DGRAM, SockAddr::from(*addr)),
-        Target::Unix(path) => (Domain::UNIX, Type::STREAM, SockAddr::unix(path)?),
-        Target::UnixGram(path) => (Domain::UNIX, Type::DGRAM, SockAddr::unix(path)?),
-    };
-    if let Target::Unix(path) | Target::UnixGram(path) = target
-        && fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
-    {
-        // Left over from a server that did not end well; anything else than a socket is not touched.
-        fs::remove_file(path)?;
-    }
-    let socket = Socket::new(domain, kind.nonblocking(), None)?;
-    if let Target::Tcp(_) = target {
-        socket.set_reuse_address(true)?;
-    }
-    if let Target::Udp(_) = target {
-        socket.set_recv_buffer_size(4 << 20)?;
-    }
-    socket.bind(&addr)?;
-    if target.is_stream() {
-        socket.listen(BACKLOG)?;
-    }
-    let real: Option<SocketAddr> = socket.local_addr()?.as_socket();
-    let target = match (target, real) {
-        (Target::Tcp(_), Some(real)) => Target::Tcp(real),
-        (Target::Udp(_), Some(real)) => Target::Udp(real),
-        _ => target.clone(),
-    };
-    Ok((socket.into(), target))
 }
