@@ -116,11 +116,25 @@ pub(crate) struct Tally {
     pub(crate) full: u64,
     /// When an open loop does not shift, planned and written times differ; else one histogram serves both.
     pub(crate) open_loop: bool,
-    earlier: (Books, u64),
+    earlier: Books,
+    pending: Latency,
+    pending_count: u64,
 }
 
 fn record(histogram: &mut Histogram<u64>, value: u64) {
     histogram.saturating_record(value);
+}
+
+fn record_n<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, value: u64, count: C) {
+    histogram.saturating_record_n(value, count);
+}
+
+/// What replies that came together have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Latency {
+    response: u64,
+    service: u64,
+    measured: bool,
 }
 
 impl Tally {
@@ -136,7 +150,9 @@ impl Tally {
             waited: 0,
             full: 0,
             open_loop,
-            earlier: (Books::default(), 0),
+            earlier: Books::default(),
+            pending: Latency::default(),
+            pending_count: 0,
         }
     }
 
@@ -149,16 +165,36 @@ impl Tally {
         }
     }
 
-    /// Notes how long a right reply took.
+    /// Notes how long a right reply took. Replies that came together often took the same time: those are noted at once.
+    #[inline]
     pub(crate) fn latency(&mut self, times: Times, now: u64) {
-        let response = now.saturating_sub(times.planned);
-        self.interval.response.saturating_record(response);
-        if times.planned < self.measure_from {
+        let same = Latency {
+            response: now.saturating_sub(times.planned),
+            service: now.saturating_sub(times.sent),
+            measured: times.planned >= self.measure_from,
+        };
+        if same == self.pending {
+            self.pending_count += 1;
             return;
         }
-        record(&mut self.histograms.response, response);
-        if self.open_loop {
-            record(&mut self.histograms.service, now.saturating_sub(times.sent));
+        self.settle_latency();
+        self.pending = same;
+        self.pending_count = 1;
+    }
+
+    /// Puts what `latency` has collected into the histograms.
+    pub(crate) fn settle_latency(&mut self) {
+        let count = std::mem::take(&mut self.pending_count);
+        if count == 0 {
+            return;
+        }
+        let Latency { response, service, measured } = self.pending;
+        record_n(&mut self.interval.response, response, count as u32);
+        if measured {
+            record_n(&mut self.histograms.response, response, count);
+            if self.open_loop {
+                record_n(&mut self.histograms.service, service, count);
+            }
         }
     }
 
@@ -191,14 +227,15 @@ impl Tally {
 
     /// Ends the passing second and hands it out.
     pub(crate) fn turn_second(&mut self, second: u64) -> Interval {
+        self.settle_latency();
         let mut passed = std::mem::replace(&mut self.interval, Interval::new(second));
-        let (before, _) = &self.earlier;
+        let before = &self.earlier;
         passed.sent = self.books.sent - before.sent;
         passed.ok = self.books.ok - before.ok;
         passed.faults = self.books.faults().saturating_sub(before.faults());
         passed.connected = self.books.connected - before.connected;
         passed.bytes_received = self.books.bytes_received - before.bytes_received;
-        self.earlier.0 = self.books.clone();
+        self.earlier = self.books.clone();
         passed
     }
 }

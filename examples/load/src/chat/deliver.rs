@@ -162,6 +162,7 @@ impl Chat<'_> {
     }
 
     pub(super) fn figures(mut self, lasted: f64) -> (Tally, ChatFigures) {
+        self.tally.settle_latency();
         self.tally.books.lost = self.missing();
         let readers = self.members.iter().enumerate().filter(|(_, member)| !member.slow);
         let (mut pairs, mut complete) = (0, 0);

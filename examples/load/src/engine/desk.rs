@@ -160,6 +160,7 @@ impl Desk<'_> {
     }
 
     /// A right reply to `of` has come on connection `id`.
+    #[inline]
     pub(crate) fn proved(&mut self, talk: &mut Talk, of: Id, message: &[u8], now: u64) {
         self.arrived_at = now;
         if of.conn == talk.id {

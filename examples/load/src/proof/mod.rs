@@ -136,6 +136,7 @@ impl Proof {
     }
 
     /// Appends the request.
+    #[inline]
     pub(crate) fn append_request(&self, id: Id, out: &mut Vec<u8>) {
         let hash = id.hash(self.run);
         out.extend_from_slice(&id.encode(self.run, hash));
@@ -181,7 +182,12 @@ impl Proof {
         let len = self.sizes.of(hash) - HEADER;
         let end = HEADER + self.filler.expected_len(hash, len);
         let filler = bytes.get(HEADER..end)?;
-        (self.filler.compare(hash, len, filler) == Match::Whole).then_some((id, end))
+        let whole = if filler.len() == len {
+            self.filler.is_whole(hash, filler)
+        } else {
+            self.filler.compare(hash, len, filler) == Match::Whole
+        };
+        whole.then_some((id, end))
     }
 
     /// Judges one message, by itself.
