@@ -136,6 +136,7 @@ pub(crate) struct Books {
 }
 
 impl Books {
+    #[inline]
     fn fate_mut(&mut self, fate: Fate) -> &mut u64 {
         match fate {
             Fate::Ok => &mut self.ok,
@@ -153,6 +154,7 @@ impl Books {
     }
 
     /// A request has met its fate.
+    #[inline]
     pub(crate) fn settle(&mut self, fate: Fate) {
         *self.fate_mut(fate) += 1;
     }

@@ -31,6 +31,7 @@ pub(crate) enum Piece {
 
 impl Framing {
     /// Appends what goes before a message of `len` bytes.
+    #[inline]
     pub(crate) fn open(self, len: usize, out: &mut Vec<u8>) {
         if let Self::Length { bytes, big } = self {
             let (le, be) = (len.to_le_bytes(), len.to_be_bytes());
@@ -40,6 +41,7 @@ impl Framing {
     }
 
     /// Appends what goes after a message.
+    #[inline]
     pub(crate) fn close(self, out: &mut Vec<u8>) {
         if self == Self::Lines {
             out.push(b'\n');
@@ -65,6 +67,7 @@ impl Framing {
     }
 
     /// Finds the first reply in `bytes`, which are not empty.
+    #[inline]
     pub(crate) fn next(self, bytes: &[u8], proof: &Proof) -> Piece {
         match self {
             Self::Lines => next_line(bytes, proof),
@@ -96,6 +99,7 @@ fn message(from: usize, to: usize, skip: usize) -> Piece {
     Piece::Message { from, to, skip }
 }
 
+#[inline]
 fn next_line(bytes: &[u8], proof: &Proof) -> Piece {
     if let Some((id, end)) = proof.proved(bytes)
         && bytes.get(end) == Some(&b'\n')

@@ -157,6 +157,7 @@ impl Tally {
     }
 
     /// A right reply has come, in time or late.
+    #[inline]
     pub(crate) fn answered(&mut self, times: Times, now: u64, fate: Fate) {
         self.books.settle(fate);
         self.latency(times, now);

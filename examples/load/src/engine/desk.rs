@@ -116,6 +116,7 @@ impl Desk<'_> {
     }
 
     /// Appends the next request of this connection, framed, to `output`; false if its window is full.
+    #[inline]
     pub(crate) fn append_request(&mut self, talk: &mut Talk, times: Times) -> bool {
         let Some(seq) = talk.window.issue(times) else { return false };
         let id = Id { conn: talk.id, seq };
@@ -194,6 +195,7 @@ impl Desk<'_> {
         }
     }
 
+    #[inline]
     fn answered(&mut self, talk: &mut Talk, seq: u32, message: &[u8], now: u64) {
         match talk.window.answer(seq) {
             Answer::Open { times, overtook } => {

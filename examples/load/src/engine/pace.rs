@@ -120,8 +120,7 @@ impl Worker<'_> {
     }
 
     /// Waits for events until the next thing to do, and handles them.
-    pub(super) fn wait(&mut self, events: &mut Vec<epoll::Event>) {
-        let began = self.desk.clock.now();
+    pub(super) fn wait(&mut self, events: &mut Vec<epoll::Event>, began: u64) {
         let due = match &self.schedule {
             Some(schedule) if self.desk.sending && !self.ready.is_empty() => schedule.due(),
             // Nobody could take a request: the event to wait for is a reply.
@@ -129,8 +128,9 @@ impl Worker<'_> {
         };
         let until = due.min(self.next_tick);
         let idle = self.again.is_empty();
+        // Reading the clock costs as much as proving a reply: each reading serves until the next system call.
+        let mut now = if self.paced { self.desk.clock.now() } else { began };
         loop {
-            let now = self.desk.clock.now();
             let left = until.saturating_sub(now);
             let awake = !idle || left == 0 || (until == due && left < SPIN);
             let timeout =
@@ -141,6 +141,7 @@ impl Worker<'_> {
                 .unwrap_or_default();
             let woke = self.desk.clock.now();
             if count == 0 && awake && idle && woke < until {
+                now = woke;
                 continue;
             }
             // Waiting is what no work was done in: all of it if nothing came, else up to when something did.

@@ -176,7 +176,8 @@ impl<'r> Worker<'r> {
         let start = wiring.go.recv().ok()?;
         self.next_tick = start;
         while self.desk.clock.now() < start {
-            self.wait(&mut events);
+            let now = self.desk.clock.now();
+            self.wait(&mut events, now);
         }
         self.begin(start);
         while self.phase != Phase::Done {
@@ -186,7 +187,7 @@ impl<'r> Worker<'r> {
                 self.tick(now, wiring);
             }
             self.look_again();
-            self.wait(&mut events);
+            self.wait(&mut events, now);
         }
         let now = self.desk.clock.now();
         Some(self.finish(now, wiring))
@@ -206,7 +207,7 @@ impl<'r> Worker<'r> {
                 return;
             }
             self.next_tick = now + TICK / 5;
-            self.wait(events);
+            self.wait(events, now);
         }
     }
 

@@ -23,6 +23,7 @@ pub(crate) struct Id {
 }
 
 /// A cheap, well-mixing hash (the finaliser of SplitMix64): seeds, sizes and checks come from it.
+#[inline]
 pub(crate) fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -32,11 +33,13 @@ pub(crate) fn mix(value: u64) -> u64 {
 
 impl Id {
     /// The number that filler, size and check of this request are derived from.
+    #[inline]
     pub(crate) fn hash(self, run: u16) -> u64 {
         mix((u64::from(run) << 50) ^ (u64::from(self.conn) << 32) ^ u64::from(self.seq))
     }
 
     /// Writes the id.
+    #[inline]
     pub(crate) fn encode(self, run: u16, hash: u64) -> [u8; HEADER] {
         let mut out = [MARK; HEADER];
         put(&mut out[1..3], u64::from(run));

@@ -75,6 +75,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
+    #[inline]
     fn of(self, hash: u64) -> usize {
         if self.least == self.most {
             return self.least;

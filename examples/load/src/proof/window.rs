@@ -59,6 +59,7 @@ pub(crate) struct Window {
 }
 
 /// Whether `a` was issued before `b`; sequence numbers wrap.
+#[inline]
 fn before(a: u32, b: u32) -> bool {
     (b.wrapping_sub(a) as i32) > 0
 }
@@ -78,21 +79,25 @@ impl Window {
         }
     }
 
+    #[inline]
     fn at(&self, seq: u32) -> usize {
         seq as usize & (self.slots.len() - 1)
     }
 
     /// Requests that wait for a reply.
+    #[inline]
     pub(crate) fn open(&self) -> u32 {
         self.open
     }
 
     /// How many more requests may be open.
+    #[inline]
     pub(crate) fn room(&self) -> u32 {
         self.depth - self.open
     }
 
     /// Issues a sequence number, if there is room.
+    #[inline]
     pub(crate) fn issue(&mut self, times: Times) -> Option<u32> {
         if self.open == self.depth {
             return None;
@@ -140,6 +145,7 @@ impl Window {
     }
 
     /// A reply to `seq` has arrived.
+    #[inline]
     pub(crate) fn answer(&mut self, seq: u32) -> Answer {
         let turns = self.slots.len().trailing_zeros();
         let at = self.at(seq);
