@@ -1,0 +1,277 @@
+//! The seeded filler of a message, and what the server must make of it.
+//!
+//! One table of 16-byte units is built for a run, with its transformed twin. A message takes consecutive units from a
+//! place that its id decides, so that writing one is a copy and proving one is a comparison, at any size.
+use crate::proof::{Expect, id::mix};
+
+const UNIT: usize = 16;
+/// Few enough for both tables to stay in a core's first cache: every message touches them twice.
+const UNITS: usize = 512;
+/// Fills what does not make a whole unit: only lower-case letters, so that even the shortest message proves upper-casing.
+const PAD: &[u8; 40] = b"abcdefghijklmnopqrstuvwxyzabcdefghijklmn";
+
+/// The table of units, as sent and as expected back.
+#[derive(Debug)]
+pub(crate) struct Filler {
+    sent: Vec<u8>,
+    expected: Vec<u8>,
+    /// Where each unit begins in `expected`: upper-casing may change a unit's length.
+    offsets: Vec<usize>,
+    pad_expected: Vec<u8>,
+    /// Expected bytes are as many as those sent.
+    same_length: bool,
+}
+
+/// How a piece compares with what was expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Match {
+    /// Exactly the expected bytes.
+    Whole,
+    /// The expected bytes, then more.
+    Longer,
+    /// The beginning of the expected bytes, and no more.
+    Prefix,
+    /// A byte differs.
+    Differs,
+}
+
+/// Whether two slices of one length are the same; short ones without a call.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() > 128 {
+        return a == b;
+    }
+    let (words_a, rest_a) = a.as_chunks::<16>();
+    let (words_b, rest_b) = b.as_chunks::<16>();
+    let differs = words_a
+        .iter()
+        .zip(words_b)
+        .fold(0, |differs, (a, b)| differs | (u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(*b)));
+    let rest = rest_a.iter().zip(rest_b).fold(0, |differs, (a, b)| differs | (a ^ b));
+    a.len() == b.len() && differs == 0 && rest == 0
+}
+
+struct Cut {
+    first: usize,
+    units: usize,
+    pad_at: usize,
+    pad: usize,
+}
+
+#[inline]
+fn cut(hash: u64, len: usize) -> Cut {
+    Cut {
+        first: (hash as usize) % UNITS,
+        units: len / UNIT,
+        pad_at: (hash >> 16) as usize % 24,
+        pad: len % UNIT,
+    }
+}
+
+impl Filler {
+    /// Builds the table for a run. Which bytes it holds depends on what kind of text the server is expected to handle.
+    pub(crate) fn new(seed: u64, expect: &Expect) -> Self {
+        let mut filler = Self {
+            sent: Vec::with_capacity(UNITS * UNIT),
+            expected: Vec::with_capacity(UNITS * UNIT),
+            offsets: Vec::with_capacity(UNITS + 1),
+            pad_expected: expect.transform(PAD),
+            same_length: *expect != Expect::UpperUtf8,
+        };
+        for number in 0..UNITS {
+            let unit = unit(mix(seed ^ (number as u64) << 20), expect);
+            filler.offsets.push(filler.expected.len());
+            filler.expected.extend_from_slice(&expect.transform(&unit));
+            filler.sent.extend_from_slice(&unit);
+        }
+        filler.offsets.push(filler.expected.len());
+        filler
+    }
+
+    /// Appends `len` bytes of filler as sent.
+    #[inline]
+    pub(crate) fn append_sent(&self, hash: u64, len: usize, out: &mut Vec<u8>) {
+        let mut cut = cut(hash, len);
+        while cut.units > 0 {
+            let run = cut.units.min(UNITS - cut.first);
+            out.extend_from_slice(&self.sent[cut.first * UNIT..(cut.first + run) * UNIT]);
+            cut.units -= run;
+            cut.first = 0;
+        }
+        out.extend_from_slice(&PAD[cut.pad_at..cut.pad_at + cut.pad]);
+    }
+
+    /// The expected bytes for `len` bytes of filler, piece by piece.
+    fn expected(&self, hash: u64, len: usize) -> impl Iterator<Item = &[u8]> {
+        let Cut { mut first, mut units, pad_at, pad } = cut(hash, len);
+        let mut pad = Some(&self.pad_expected[pad_at..pad_at + pad]);
+        std::iter::from_fn(move || {
+            if units == 0 {
+                return pad.take();
+            }
+            let run = units.min(UNITS - first);
+            let piece = &self.expected[self.offsets[first]..self.offsets[first + run]];
+            units -= run;
+            first = 0;
+            Some(piece)
+        })
+    }
+
+    /// How many bytes are expected back for `len` bytes of filler.
+    pub(crate) fn expected_len(&self, hash: u64, len: usize) -> usize {
+        if self.same_length {
+            return len;
+        }
+        self.expected(hash, len).map(<[u8]>::len).sum()
+    }
+
+    /// Appends what is expected back for `len` bytes of filler.
+    pub(crate) fn append_expected(&self, hash: u64, len: usize, out: &mut Vec<u8>) {
+        self.expected(hash, len).for_each(|piece| out.extend_from_slice(piece));
+    }
+
+    /// Whether `got` is exactly what is expected back, where lengths stay the same: the quick way.
+    #[inline]
+    pub(crate) fn is_whole(&self, hash: u64, got: &[u8]) -> bool {
+        let Cut { first, units, pad_at, pad } = cut(hash, got.len());
+        if !self.same_length || first + units > UNITS {
+            return self.compare(hash, got.len(), got) == Match::Whole;
+        }
+        let (text, rest) = got.split_at(units * UNIT);
+        let expected = &self.expected[first * UNIT..(first + units) * UNIT];
+        same(text, expected) && same(rest, &self.pad_expected[pad_at..pad_at + pad])
+    }
+
+    /// Compares `got` with what is expected back for `len` bytes of filler.
+    #[inline]
+    pub(crate) fn compare(&self, hash: u64, len: usize, mut got: &[u8]) -> Match {
+        for piece in self.expected(hash, len) {
+            let common = piece.len().min(got.len());
+            if piece[..common] != got[..common] {
+                return Match::Differs;
+            }
+            if common < piece.len() {
+                return Match::Prefix;
+            }
+            got = &got[common..];
+        }
+        if got.is_empty() { Match::Whole } else { Match::Longer }
+    }
+}
+
+/// Sixteen bytes of text: never a line end or the mark of an id, no white space at either end, a lower-case letter last.
+fn unit(mut seed: u64, expect: &Expect) -> [u8; UNIT] {
+    const PLAIN: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789  ";
+    let mut out = [b'x'; UNIT];
+    let mut at = 0;
+    let mut next = || {
+        seed = mix(seed);
+        seed
+    };
+    while at < UNIT - 1 {
+        let pick = next();
+        let piece: &[u8] = match expect {
+            Expect::UpperUtf8 if pick & 3 == 0 => {
+                // Two bytes stay two (é, ж), two become three (ŉ), three become two (ﬁ), ß becomes SS, some have no case.
+                let words = ["é", "ж", "ß", "ŉ", "ﬁ", "你", "好", "😀"];
+                words[(pick >> 2) as usize % words.len()].as_bytes()
+            }
+            Expect::UpperGbk if pick & 1 == 0 => {
+                // GBK/3: second bytes may be a-z, which a byte-wise upper-casing breaks.
+                let lead = 0x81 + (pick >> 8) % 0x20;
+                let trail = 0x61 + (pick >> 16) % 26;
+                out[at..].iter_mut().zip([lead as u8, trail as u8]).for_each(|(o, b)| *o = b);
+                at = (at + 2).min(UNIT - 1);
+                if at == UNIT - 1 {
+                    // A half character at the end is replaced by a letter.
+                    break;
+                }
+                continue;
+            }
+            _ => std::slice::from_ref(&PLAIN[pick as usize % if at == 0 { 62 } else { 64 }]),
+        };
+        if at + piece.len() < UNIT {
+            out[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        } else {
+            out[at..].fill(b'x');
+            break;
+        }
+    }
+    if matches!(expect, Expect::UpperGbk) {
+        mend_gbk(&mut out);
+    }
+    out[UNIT - 1] = b'a' + (next() % 26) as u8;
+    out
+}
+
+/// Makes sure that no two-byte character hangs over into the last byte.
+fn mend_gbk(unit: &mut [u8; UNIT]) {
+    let mut at = 0;
+    while at < UNIT - 1 {
+        if unit[at] < 0x80 {
+            at += 1;
+        } else if at + 1 < UNIT - 1 {
+            at += 2;
+        } else {
+            unit[at] = b'g';
+            at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Filler, Match, UNIT, unit};
+    use crate::proof::{Expect, id::mix};
+
+    const ALL: [Expect; 4] = [Expect::Echo, Expect::Upper, Expect::UpperUtf8, Expect::UpperGbk];
+
+    #[test]
+    fn every_unit_is_sound_text_of_its_kind() {
+        for expect in ALL {
+            for seed in 0..5000 {
+                let unit = unit(mix(seed), &expect);
+                assert!(unit[UNIT - 1].is_ascii_lowercase() && unit[0] != b' ');
+                assert!(!unit.iter().any(|b| b"\r\n~".contains(b)));
+                if matches!(expect, Expect::UpperUtf8) {
+                    std::str::from_utf8(&unit).expect("whole characters");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_expected_compares_as_whole_and_every_change_is_seen() {
+        for expect in ALL {
+            let filler = Filler::new(3, &expect);
+            for len in [2, 15, 16, 17, 50, 1000, 65_507, 200_000] {
+                let hash = mix(len as u64);
+                let (mut sent, mut back) = (Vec::new(), Vec::new());
+                filler.append_sent(hash, len, &mut sent);
+                filler.append_expected(hash, len, &mut back);
+                assert_eq!(sent.len(), len);
+                assert_eq!(back.len(), filler.expected_len(hash, len));
+                assert_eq!(expect.transform(&sent), back);
+                assert_eq!(filler.compare(hash, len, &back), Match::Whole);
+                assert!(back.len() != len || filler.is_whole(hash, &back));
+                assert_eq!(filler.compare(hash, len, &back[..back.len() - 1]), Match::Prefix);
+                back.push(b'!');
+                assert_eq!(filler.compare(hash, len, &back), Match::Longer);
+                let middle = back.len() / 2;
+                back[middle] ^= 1;
+                assert_eq!(filler.compare(hash, len, &back), Match::Differs);
+                back.pop();
+                assert!(!filler.same_length || !filler.is_whole(hash, &back));
+            }
+        }
+    }
+
+    #[test]
+    fn gbk_text_has_second_bytes_that_a_bytewise_upper_casing_breaks() {
+        let filler = Filler::new(1, &Expect::UpperGbk);
+        let mut sent = Vec::new();
+        filler.append_sent(9, 4096, &mut sent);
+        assert_ne!(sent.to_ascii_uppercase(), Expect::UpperGbk.transform(&sent));
+    }
+}

@@ -1,0 +1,152 @@
+//! Scenarios and provocations against a server that does everything right, and some against one that does not.
+use crate::support::{Run, load, serve};
+
+/// Nothing wrong. On a busy machine an open loop may rightly call itself late.
+fn fine(run: &Run) {
+    let late = run.status == 5 && run.out.contains("generator saturated");
+    assert!(run.status == 0 || late, "{}{}", run.out, run.err);
+    assert_eq!(run.json["outcome"]["faults"], serde_json::json!([]), "{}", run.out);
+    assert_eq!(run.json["books_balance"], true);
+}
+
+#[test]
+fn every_provocation_leaves_a_good_server_fine() {
+    let server = serve(&["tcp://127.0.0.1:0", "udp://127.0.0.1:0"], "--delay 1us");
+    let (tcp, udp) = (&server.urls[0], &server.urls[1]);
+    for options in [
+        "--chunk 1 --size 100",
+        "--glue 4",
+        "--glue 4 --rate 5k",
+        "--split-utf8",
+        "--half-close",
+        "--reset",
+        "--size 16",
+        "--size 64..1k",
+        "--size 200k -c 4 --count 50",
+        "--depth 50",
+        "--threads 2",
+        "--rate 5k --arrival poisson --threads 2",
+        "--slow-reader --duration 500ms",
+        "--silent 20",
+        "-s short",
+        "-s short --half-close",
+        "-s short --reset",
+        "-s churn",
+        "-s pipelined",
+    ] {
+        let count = if options.contains("--count") { "" } else { "--count 2000" };
+        fine(&load(tcp, &format!("{count} {options}")));
+    }
+    for options in
+        ["--empty", "--size 65507 -c 4", "--depth 20", "--size 16..900 --depth 5", "--rate 5k"]
+    {
+        fine(&load(udp, &format!("--count 1000 {options}")));
+    }
+}
+
+#[test]
+fn the_empty_datagram_is_counted_both_ways() {
+    let server = serve(&["udp://127.0.0.1:0"], "");
+    let run = load(server.url(), "--count 1000 --empty -c 4");
+    fine(&run);
+    assert!(run.count("empty_sent") >= 90, "{}", run.out);
+    assert_eq!(run.count("empty_sent"), run.count("empty_answered"));
+}
+
+#[test]
+fn short_connections_are_as_many_as_their_requests() {
+    let server = serve(&["tcp://127.0.0.1:0"], "");
+    let run = load(server.url(), "--count 1000 -s short -c 10");
+    fine(&run);
+    assert!((1000..1050).contains(&run.count("connected")), "{}", run.out);
+    assert_eq!(run.number("first_byte.count") as u64, 1000);
+}
+
+#[test]
+fn parked_connections_are_held_and_compared_with() {
+    let server = serve(&["tcp://127.0.0.1:0"], "");
+    let run = load(server.url(), &format!("-s idle:300 --duration 1s --pid {}", server.pid()));
+    fine(&run);
+    assert_eq!(run.number("generator.sides_up") as u64, 300);
+    assert!(run.number("baseline.count") > 0.0 && run.number("response.count") > 0.0);
+    let run = load(server.url(), "-s slowloris --duration 1s");
+    fine(&run);
+    assert_eq!(run.number("generator.sides_up") as u64, 256);
+}
+
+#[test]
+fn texts_of_every_kind_are_proved() {
+    for (expect, reply) in [
+        ("echo", "echo"),
+        ("upper-utf8", "upper-utf8"),
+        ("upper-gbk", "upper-gbk"),
+        ("fixed:thanks", "fixed:thanks"),
+    ] {
+        let server =
+            serve(&["tcp://127.0.0.1:0", "udp://127.0.0.1:0"], &format!("--reply {reply}"));
+        for url in &server.urls {
+            fine(&load(url, &format!("--count 500 --expect {expect} --size 64..300 --split-utf8")));
+        }
+    }
+}
+
+#[test]
+fn the_wrong_kind_of_upper_casing_is_found() {
+    // Bytes in upper case are not text in upper case.
+    for (expect, reply) in [("upper-utf8", "upper"), ("upper-gbk", "upper"), ("upper", "echo")] {
+        let server = serve(&["tcp://127.0.0.1:0"], &format!("--reply {reply}"));
+        let run = load(server.url(), &format!("--count 500 --expect {expect} --size 100"));
+        assert_eq!(run.status, 4, "{}", run.out);
+        assert!(run.count("corrupt") > 250, "{}", run.out);
+        let examples = run.json["counters"]["examples"].as_array().expect("examples");
+        assert_eq!(examples.len(), 5, "{}", run.out);
+    }
+}
+
+#[test]
+fn nothing_is_expected_of_a_silent_server() {
+    let server = serve(&["udp://127.0.0.1:0"], "--reply none");
+    let run = load(server.url(), "--count 500 --expect none --rate 5k");
+    fine(&run);
+    assert_eq!(run.count("unproved"), 500);
+}
+
+#[test]
+fn a_drain_that_answers_everything_is_fine_and_one_that_does_not_is_found() {
+    let server = serve(&["tcp://127.0.0.1:0"], "");
+    let run = load(server.url(), &format!("-s drain --duration 2s -c 16 --pid {}", server.pid()));
+    assert_eq!(run.json["books_balance"], true, "{}", run.out);
+    assert!(run.number("server.drained_in_ms") < 5000.0, "{}", run.out);
+    assert_eq!(run.count("lost") + run.count("early_close"), 0, "{}", run.out);
+    assert!(run.count("ok") > 100);
+    let server = serve(&["tcp://127.0.0.1:0"], "--delay 600ms");
+    let run = load(server.url(), &format!("-s drain --duration 2s -c 16 --pid {}", server.pid()));
+    assert_eq!(run.status, 4, "{}", run.out);
+    assert!(run.count("early_close") > 0, "{}", run.out);
+}
+
+#[test]
+fn a_chat_delivers_everything_to_everybody_once() {
+    let server = serve(&["tcp://127.0.0.1:0"], "--chat");
+    let chat = "-s chat --members 60 --rooms 3 --publishers 2 --rate 200 --duration 1s";
+    let run = load(server.url(), chat);
+    fine(&run);
+    assert_eq!(run.number("chat.complete_pairs"), 120.0, "{}", run.out);
+    assert_eq!(run.number("chat.published"), 200.0);
+    assert_eq!(run.count("ok"), 200 * 20);
+    let run = load(server.url(), &format!("{chat} --burst 10 --slow 1"));
+    fine(&run);
+    assert_eq!(run.count("ok"), 200 * 19);
+}
+
+#[test]
+fn a_chat_that_drops_or_doubles_is_found() {
+    for (fault, counter) in [("--drop 1%", "lost"), ("--duplicate 1%", "duplicate")] {
+        let server = serve(&["tcp://127.0.0.1:0"], &format!("--chat {fault}"));
+        let run =
+            load(server.url(), "-s chat --members 40 --rate 500 --duration 1s --timeout 500ms");
+        assert_eq!(run.status, 4, "{}", run.out);
+        assert!(run.count(counter) > 0, "{}", run.out);
+        assert!(run.number("chat.complete_pairs") < run.number("chat.pairs"));
+    }
+}
