@@ -58,6 +58,15 @@ type Store = Mutex<BTreeMap<String, String>>;
 /// Keys at most: with lines of 4 KiB the store stays under 40 MiB, whoever fills it.
 const MOST_KEYS: usize = 10_000;
 
+/// Returns whether there was room.
+fn set(store: &mut BTreeMap<String, String>, key: &str, value: &str) -> bool {
+    let room = store.len() < MOST_KEYS || store.contains_key(key);
+    if room {
+        store.insert(key.to_owned(), value.to_owned());
+    }
+    room
+}
+
 /// One peer.
 struct Session {
     store: Arc<Store>,
@@ -67,24 +76,19 @@ impl Handler for Session {
     fn handle(&mut self, message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
         match Command::parse(message) {
             Ok(Command::Set { key, value }) => {
-                let mut store = self.store.lock();
-                if store.len() >= MOST_KEYS && !store.contains_key(key) {
-                    cx.send("ERR the store is full");
-                } else {
-                    store.insert(key.to_owned(), value.to_owned());
-                    cx.send("OK");
-                }
+                let set = set(&mut self.store.lock(), key, value);
+                cx.send(if set { "OK" } else { "ERR the store is full" });
             }
-            Ok(Command::Get { key }) => match self.store.lock().get(key) {
-                Some(value) => cx.send(format!("= {value}")),
-                None => cx.send("NONE"),
-            },
+            Ok(Command::Get { key }) => {
+                // Copied, so that a slow reader keeps nobody from the store.
+                let value = self.store.lock().get(key).cloned();
+                cx.send(value.map_or_else(|| "NONE".to_owned(), |value| format!("= {value}")));
+            }
             Ok(Command::Del { key }) => {
                 let known = self.store.lock().remove(key).is_some();
                 cx.send(if known { "OK" } else { "NONE" });
             }
             Ok(Command::Keys) => {
-                // Copied, so that a slow reader keeps nobody from the store.
                 let keys: Vec<String> = self.store.lock().keys().cloned().collect();
                 cx.send(format!("{} KEYS", keys.len()));
                 keys.iter().for_each(|key| cx.send(key));

@@ -9,7 +9,7 @@ use crate::error::Error;
 pub(crate) struct Config {
     /// Open connections at most. `None`: what the descriptor limit leaves after a reserve.
     pub(crate) max_connections: Option<usize>,
-    /// Datagram sessions at most; the least recently used makes room. 10,000 cost about 5 MiB.
+    /// Datagram sessions at most; the least recently used makes room.
     pub(crate) max_sessions: usize,
     /// Finished handshakes that may wait to be accepted. The kernel clips it to `somaxconn`, 4096 on
     /// most systems; 128, the standard library's, loses clients in a burst.
@@ -125,6 +125,9 @@ impl Config {
         if self.max_sessions == 0 || self.max_sessions > MOST_SESSIONS {
             let most = MOST_SESSIONS;
             return Err(Error::config(format!("max_sessions must be between 1 and {most}")));
+        }
+        if self.marks.low == 0 {
+            return Err(Error::config("outbox_limit is below 32 bytes: nothing could wait"));
         }
         if self.max_datagram == 0 || self.max_datagram > 65_535 {
             return Err(Error::config("max_datagram must be between 1 and 65535 bytes"));

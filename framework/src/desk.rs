@@ -89,6 +89,7 @@ impl Desk {
 
     /// Gives back what a large message made these grow to.
     pub(crate) fn tidy(&mut self) {
+        self.replies.tidy();
         for buffer in [&mut self.out, &mut self.draft] {
             if buffer.capacity() > 4 * TURN_BYTES {
                 buffer.shrink_to(TURN_BYTES);

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -43,6 +43,8 @@ pub(crate) struct DatagramListener {
     queued: AtomicBool,
     /// Raw handlers that run now.
     running: AtomicUsize,
+    /// What the kernel had dropped for want of buffer when it last said so.
+    kernel_drops: AtomicU32,
 }
 
 impl DatagramListener {
@@ -68,6 +70,7 @@ impl DatagramListener {
             closed: AtomicBool::new(false),
             queued: AtomicBool::new(false),
             running: AtomicUsize::new(0),
+            kernel_drops: AtomicU32::new(0),
         })
     }
 
@@ -115,6 +118,11 @@ impl DatagramListener {
 
     pub(super) fn set_readable(&self) {
         self.readable.store(true, Ordering::SeqCst);
+    }
+
+    /// How many datagrams the kernel has dropped since it last said so. Its counter only rises.
+    pub(super) fn dropped_since(&self, drops: u32) -> u32 {
+        drops.wrapping_sub(self.kernel_drops.swap(drops, Ordering::Relaxed))
     }
 
     /// Counts a raw handler's call for as long as the value lives.

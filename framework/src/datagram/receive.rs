@@ -157,7 +157,8 @@ impl DatagramListener {
         match socket.receive(intake.room_for_batch(), most) {
             Ok(received) => {
                 let count = received.count;
-                self.core.events.counters.datagrams_received(count, received.kernel_drops);
+                let dropped = received.kernel_drops.map_or(0, |drops| self.dropped_since(drops));
+                self.core.events.counters.datagrams_received(count, dropped);
                 if count == most {
                     // There may be more.
                     self.set_readable();

@@ -48,7 +48,7 @@ impl ReplyQueue {
     /// Sends what waits, if the socket takes any. A reply that the system refuses is skipped: the others
     /// leave.
     fn flush(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
-        if self.blocked {
+        if self.blocked || self.waiting.is_empty() {
             return;
         }
         let mut done = 0;
@@ -99,36 +99,42 @@ impl DatagramListener {
         if collected.is_empty() && heard.is_none() {
             return;
         }
-        self.with_replies(|queue, unsent| {
+        self.with_replies(|queue, socket, unsent| {
             if let Some((peer, print)) = heard {
                 queue.guard.heard(peer, print);
             }
-            collected.iter().for_each(|reply| queue.push(&reply, unsent));
-            queue.waiting.len() >= BATCH
+            for reply in collected.iter() {
+                queue.push(&reply, unsent);
+                if queue.waiting.len() >= BATCH {
+                    queue.flush(socket, &self.core, unsent);
+                }
+            }
         });
         collected.clear();
     }
 
     /// Sends what waits.
     pub(crate) fn flush_replies(&self) {
-        self.with_replies(|queue, _| !queue.waiting.is_empty());
+        self.with_replies(|queue, socket, unsent| queue.flush(socket, &self.core, unsent));
     }
 
     /// The poller says that the socket takes datagrams again.
     pub(crate) fn unblocked(&self) {
-        self.with_replies(|queue, _| std::mem::take(&mut queue.blocked));
+        self.with_replies(|queue, socket, unsent| {
+            queue.blocked = false;
+            queue.flush(socket, &self.core, unsent);
+        });
     }
 
-    /// Acts on the queue, and sends what waits if `act` says so.
-    fn with_replies(&self, act: impl FnOnce(&mut ReplyQueue, &mut Unsent) -> bool) -> Unsent {
+    /// Acts on the queue. What was not sent is told of once its lock is released.
+    fn with_replies(
+        &self,
+        act: impl FnOnce(&mut ReplyQueue, &DatagramSocket, &mut Unsent),
+    ) -> Unsent {
         let mut unsent = Unsent::default();
-        let mut queue = self.replies.lock();
-        if act(&mut queue, &mut unsent)
-            && let Some(socket) = self.socket()
-        {
-            queue.flush(&socket, &self.core, &mut unsent);
+        if let Some(socket) = self.socket() {
+            act(&mut self.replies.lock(), &socket, &mut unsent);
         }
-        drop(queue);
         unsent.tell(&self.core);
         unsent
     }
@@ -137,9 +143,9 @@ impl DatagramListener {
 impl DatagramOutlet for DatagramListener {
     /// Sends one datagram now, behind what waits already.
     fn send(&self, bytes: &[u8], peer: SocketAddr, from: Option<IpAddr>) -> Result<(), SendError> {
-        let unsent = self.with_replies(|queue, unsent| {
+        let unsent = self.with_replies(|queue, socket, unsent| {
             queue.push(&Outgoing { bytes, peer, from }, unsent);
-            true
+            queue.flush(socket, &self.core, unsent);
         });
         // What others had waiting may have failed as well: only the last one is ours.
         match unsent.0.last() {

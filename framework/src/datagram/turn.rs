@@ -164,6 +164,7 @@ impl Turn<'_> {
             return counters.datagram_dropped(DropReason::SessionEnded);
         }
         self.session.received += bytes.len() as u64;
+        self.session.quiet_since = self.now();
         if truncated {
             let peer = &self.session.line.peer;
             self.listener.drop_datagram(peer, DropReason::Truncated);
@@ -284,6 +285,9 @@ impl Sink for SessionSink<'_> {
             let from = Some(self.line.peer.local().ip()).filter(|ip| !ip.is_unspecified());
             self.replies.push(message, peer, from);
         }
+        if self.replies.is_full() {
+            self.commit();
+        }
     }
 
     fn send_raw(&mut self, bytes: &[u8]) {
@@ -316,7 +320,8 @@ pub(crate) fn run_raw(
     let _running = listener.begin_raw();
     let (bytes, truncated) = (datagram.bytes(), datagram.is_truncated());
     let whole = Datagram::new(bytes, peer, truncated);
-    let mut replies = Replies::new(peer, &mut desk.replies);
+    let send = |collected: &mut SendBatch| listener.commit(collected, None);
+    let mut replies = Replies::new(peer, &mut desk.replies, &send);
     let handled = isolated(|| handler.handle(&whole, &mut replies));
     let events = &listener.core.events;
     match handled {

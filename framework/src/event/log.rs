@@ -88,7 +88,7 @@ fn classify(event: &Event<'_>) -> (Kind, Level) {
         Event::ReplyWithheld { .. } => (Kind::Reply, Level::Warn),
         Event::ReplyFailed { .. } => (Kind::Reply, Level::Debug),
         Event::WorkerReplaced { .. } | Event::BlockingCommon { .. } => (Kind::Worker, Level::Debug),
-        Event::ThreadFailed { .. } => (Kind::Worker, Level::Error),
+        Event::ThreadFailed { .. } | Event::PollFailed { .. } => (Kind::Worker, Level::Error),
     }
 }
 
@@ -146,6 +146,7 @@ impl fmt::Display for Line<'_> {
                 f.write_str("handlers block often: feeding all workers")
             }
             Event::BlockingCommon { common: false } => f.write_str("handlers block rarely again"),
+            Event::PollFailed { error } => write!(f, "cannot wait for events: {error}"),
             Event::ThreadFailed { error } => write!(f, "no thread for a worker: {error}"),
             Event::Draining { within, open } => {
                 write!(f, "draining {open} connections within {within:?}")

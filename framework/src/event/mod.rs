@@ -92,6 +92,10 @@ pub(crate) enum Event<'a> {
     ThreadFailed {
         error: &'a io::Error,
     },
+    /// Nothing can be waited for any more: the server ends.
+    PollFailed {
+        error: &'a io::Error,
+    },
     Draining {
         within: Duration,
         open: usize,

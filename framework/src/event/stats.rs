@@ -207,12 +207,9 @@ impl Counters {
         self.turns.record(took);
     }
 
-    pub(crate) fn datagrams_received(&self, count: usize, kernel_drops: Option<u32>) {
+    pub(crate) fn datagrams_received(&self, count: usize, dropped_by_kernel: u32) {
         add(&self.datagrams_received, count as u64);
-        if let Some(drops) = kernel_drops {
-            // The kernel's counter of one socket only rises.
-            self.kernel_drops.fetch_max(u64::from(drops), Ordering::Relaxed);
-        }
+        add(&self.kernel_drops, u64::from(dropped_by_kernel));
     }
 
     pub(crate) fn datagram_handled(&self) {

@@ -33,7 +33,7 @@ pub(crate) trait Host {
 
 /// Handed to every callback of a [`Handler`](crate::Handler): replies, the peer, and the server behind.
 ///
-/// Replies are collected: they leave when the turn ends, when 64 KiB are together, at
+/// Replies are collected: they leave when the turn ends, when 64 KiB are together (or 32 datagrams), at
 /// [`flush`](Context::flush), or before [`block`](Context::block) blocks. A `Context` is a
 /// [`Write`](io::Write) as well, so that a reply need not be allocated first.
 pub struct Context<'a> {

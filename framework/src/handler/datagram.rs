@@ -36,7 +36,8 @@ pub trait DatagramHandler: Send + Sync + 'static {
     /// One datagram; it may be empty. May block.
     ///
     /// # Errors
-    /// An error drops what was collected in `replies`, and is counted and logged; the server goes on.
+    /// An error is counted and logged, and replies that have not left yet are dropped; the server goes
+    /// on.
     fn handle(&self, datagram: &Datagram<'_>, replies: &mut Replies<'_>) -> io::Result<()>;
 }
 
@@ -73,15 +74,20 @@ impl<'a> Datagram<'a> {
 }
 
 /// Collects the answers to one datagram. They leave when the handler has returned, together with those
-/// to other peers.
+/// to other peers, or when 32 of them or 64 KiB are together.
 pub struct Replies<'a> {
     peer: &'a Peer,
     collected: &'a mut SendBatch,
+    send: &'a dyn Fn(&mut SendBatch),
 }
 
 impl<'a> Replies<'a> {
-    pub(crate) fn new(peer: &'a Peer, collected: &'a mut SendBatch) -> Self {
-        Self { peer, collected }
+    pub(crate) fn new(
+        peer: &'a Peer,
+        collected: &'a mut SendBatch,
+        send: &'a dyn Fn(&mut SendBatch),
+    ) -> Self {
+        Self { peer, collected, send }
     }
 
     /// Answers the sender with one datagram, from the address that it asked. An empty one is sent as
@@ -96,6 +102,9 @@ impl<'a> Replies<'a> {
     pub fn send_to(&mut self, peer: SocketAddr, bytes: impl AsRef<[u8]>) {
         let from = Some(self.peer.local().ip()).filter(|ip| !ip.is_unspecified());
         self.collected.push(bytes.as_ref(), peer, from);
+        if self.collected.is_full() {
+            (self.send)(self.collected);
+        }
     }
 }
 

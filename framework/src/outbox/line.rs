@@ -180,15 +180,17 @@ impl Line {
     /// A remote's message: written at once if nothing is in its way, else queued under the cap.
     pub(crate) fn send_from_elsewhere(&self, chunk: Chunk) -> Result<(), SendError> {
         let Some(post) = self.settings.post.upgrade() else { return Err(SendError::Closed) };
-        let mut outlet = self.outlet.lock();
+        let mut guard = self.outlet.lock();
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        let (socket, outbox) = match &mut *outlet {
+        let (socket, outbox) = match &mut *guard {
             Outlet::Closed => return Err(SendError::Closed),
             Outlet::Datagram { outlet, peer, from } => {
-                let (outlet, peer, from) = (outlet.clone(), *peer, *from);
-                return outlet.send(&chunk.pieces().concat(), peer, from);
+                let (to, peer, from) = (outlet.clone(), *peer, *from);
+                // A refusal is logged, and a log is the user's code: not under our lock.
+                drop(guard);
+                return to.send(&chunk.pieces().concat(), peer, from);
             }
             Outlet::Stream { socket, outbox } => (socket, outbox),
         };
@@ -206,7 +208,7 @@ impl Line {
             outbox.push(chunk, self.settings.overflow, self.settings.marks.cap)
         };
         self.waiting.store(outbox.cost(), Ordering::Relaxed);
-        drop(outlet);
+        drop(guard);
         self.pushed(pushed, &*post)
     }
 

@@ -144,8 +144,9 @@ impl Engine {
         self.asleep.fetch_sub(1, Ordering::SeqCst);
         self.stirring.store(false, Ordering::SeqCst);
         if let Err(error) = waited {
-            // The poller is ours alone; this cannot come from outside.
-            debug_assert!(false, "epoll: {error}");
+            // The poller is ours alone, so that this should not be; but without it nobody is heard.
+            self.core.events.emit(&Event::PollFailed { error: &error });
+            self.begin_drain(Duration::ZERO);
         }
         for event in events.iter() {
             self.announce(event);

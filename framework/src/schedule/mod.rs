@@ -1,9 +1,9 @@
 //! Who runs ready work: the engine that all stages hang on, and the ways to wait for the next turn.
 //!
-//! `token` names whom something is for. `engine` fetches events and says what is `ready`; `arrivals` accepts; `run` makes turns. `worker` is the
-//! loop of a worker; `crew` says which worker is awake and who polls; `watchman` notices those that block;
-//! `threads` waits on one connection; `drain` ends it all. Under `Inline` the thread that serves is the
-//! only worker.
+//! `token` names whom something is for. `engine` fetches events and says what is `ready`; `arrivals`
+//! accepts; `run` makes turns. `worker` is the loop of a worker; `crew` says which worker is awake and who
+//! polls; `watchman` notices those that block; `threads` waits on one connection; `drain` ends it all.
+//! Under `Inline` the thread that serves is the only worker.
 
 mod token;
 

@@ -54,10 +54,14 @@ pub(super) fn watch(handle: ServerHandle) -> Result<Watch> {
 }
 
 fn signalled() {
-    for watched in WATCHES.lock().iter().flatten() {
-        match watched.count.fetch_add(1, Ordering::SeqCst) {
-            0 => watched.handle.begin_default_drain(),
-            _ => watched.handle.begin_drain(Duration::ZERO),
+    let hears =
+        |watched: &Watched| (watched.handle.clone(), watched.count.fetch_add(1, Ordering::SeqCst));
+    // Told outside the lock: a drain is logged, and a log is the user's code.
+    let told: Vec<_> = WATCHES.lock().iter().flatten().map(hears).collect();
+    for (handle, before) in told {
+        match before {
+            0 => handle.begin_default_drain(),
+            _ => handle.begin_drain(Duration::ZERO),
         }
     }
 }

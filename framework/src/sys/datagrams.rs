@@ -124,6 +124,17 @@ impl SendBatch {
         self.bytes.len()
     }
 
+    /// Whether so many are together that they are better sent.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= BATCH || self.bytes.len() >= 64 * 1024
+    }
+
+    /// Gives back what a flood of replies made it grow to.
+    pub(crate) fn tidy(&mut self) {
+        self.heads.shrink_to(4 * BATCH);
+        self.bytes.shrink_to(256 * 1024);
+    }
+
     pub(crate) fn clear(&mut self) {
         self.heads.clear();
         self.bytes.clear();
