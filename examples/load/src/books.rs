@@ -108,6 +108,9 @@ pub(crate) struct Books {
     pub(crate) unproved: u64,
     pub(crate) abandoned: u64,
 
+    /// Planned requests that were never sent, because no connection could take them in time.
+    pub(crate) unsent: u64,
+
     pub(crate) duplicate: u64,
     pub(crate) crossed: u64,
     pub(crate) reordered: u64,
@@ -159,10 +162,14 @@ impl Books {
         *self.fate_mut(fate) += 1;
     }
 
-    /// A request thought lost has met another fate after all.
+    /// A request thought lost, or declined by a draining server, has met another fate after all.
     pub(crate) fn revise_lost(&mut self, fate: Fate) {
-        debug_assert!(self.lost > 0, "nothing was lost");
-        self.lost = self.lost.saturating_sub(1);
+        debug_assert!(self.lost + self.declined > 0, "nothing was lost");
+        if self.lost > 0 {
+            self.lost -= 1;
+        } else {
+            self.declined = self.declined.saturating_sub(1);
+        }
         self.settle(fate);
     }
 
@@ -260,6 +267,7 @@ impl Books {
             (&mut self.declined, other.declined),
             (&mut self.unproved, other.unproved),
             (&mut self.abandoned, other.abandoned),
+            (&mut self.unsent, other.unsent),
             (&mut self.duplicate, other.duplicate),
             (&mut self.crossed, other.crossed),
             (&mut self.reordered, other.reordered),

@@ -103,7 +103,7 @@ pub(crate) struct LoadArgs {
     pub(crate) chat: ChatArgs,
     #[command(flatten)]
     pub(crate) judge: JudgeArgs,
-    /// Connect from this address; repeatable [default: the system's choice, then 127.0.0.2 and on]
+    /// Connect from this address; repeatable [default: the system's choice, then 127.0.0.2 and on; short connections take turns]
     #[arg(long, value_name = "IP", help_heading = "System")]
     pub(crate) source: Vec<IpAddr>,
     /// The server's process: its CPU, memory and threads are measured

@@ -26,6 +26,8 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) loss: f64,
     pub(crate) interrupted: bool,
     pub(crate) server_gone: bool,
+    /// Why the first connect that failed did.
+    pub(crate) connect_error: Option<&'a str>,
 }
 
 /// Judges a report.
@@ -116,6 +118,11 @@ fn faults(report: &Report, given: Circumstances<'_>) -> Vec<String> {
     } else {
         say(books.connect_refused, "connects refused while the load was on");
         say(books.connect_failed, "connects failed");
+        if let (Some(why), true) =
+            (given.connect_error, books.connect_failed + books.connect_refused > 0)
+        {
+            found.push(format!("the first of these: {why}"));
+        }
     }
     if given.server_gone {
         found.push("the server is gone".to_owned());
@@ -147,6 +154,12 @@ fn notes(report: &Report, plan: &Plan) -> Vec<String> {
     if !report.is_stream() && books.reordered > 0 {
         notes.push(format!("{} datagrams came out of order", books.reordered));
     }
+    if books.unsent > 0 {
+        notes.push(format!(
+            "{} planned requests were never sent: there was no room for them",
+            books.unsent
+        ));
+    }
     if books.declined > 0 {
         notes.push(format!("{} requests came after the signal and were declined", books.declined));
     }
@@ -174,8 +187,14 @@ mod tests {
         change(&mut report, &mut plan);
         report.books_balance = report.counters.balance();
         let slos: Vec<_> = slos.iter().map(|slo| Slo::parse(slo).expect("good")).collect();
-        let given =
-            Circumstances { plan: &plan, slos: &slos, loss: 0.05, interrupted, server_gone: false };
+        let given = Circumstances {
+            plan: &plan,
+            slos: &slos,
+            loss: 0.05,
+            interrupted,
+            server_gone: false,
+            connect_error: None,
+        };
         judge(&report, given).status
     }
 

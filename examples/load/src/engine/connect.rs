@@ -10,6 +10,8 @@ use crate::target::{ConnectFault, Progress, connect_fault};
 
 /// Handshakes under way at once; many more overflow a short backlog, and a lost handshake takes a second to repeat.
 const UNDER_WAY_MAX: usize = 128;
+/// Source addresses tried for one connection.
+const SOURCES_MAX: usize = 256;
 const MILLISECOND: u64 = 1_000_000;
 
 /// Whether this connection may still come about without a long wait.
@@ -57,8 +59,8 @@ pub(crate) fn open(desk: &mut Desk<'_>, peer: &mut Peer) -> Result<bool, String>
 
 /// Tries source addresses until one has a port.
 fn attempt(desk: &mut Desk<'_>, name: u64) -> std::io::Result<(std::os::fd::OwnedFd, Progress)> {
-    loop {
-        let result = desk.plan.target.connect(desk.sources.current(), name);
+    for _ in 0..SOURCES_MAX {
+        let result = desk.plan.target.connect(desk.sources.pick(), name);
         match &result {
             Err(error) if connect_fault(error) == ConnectFault::NoPorts => {
                 if !desk.sources.advance() {
@@ -69,6 +71,7 @@ fn attempt(desk: &mut Desk<'_>, name: u64) -> std::io::Result<(std::os::fd::Owne
             _ => return result,
         }
     }
+    Err(std::io::Error::from(rustix::io::Errno::ADDRNOTAVAIL))
 }
 
 /// A connect has failed: when to try again, and what to say.

@@ -12,7 +12,27 @@ use crate::proof::window::Times;
 /// A request due sooner than this is waited for awake: waking up takes about as long.
 const SPIN: u64 = 80_000;
 
+/// Requests made before replies have their turn again, however far behind the plan the thread is.
+const DISPATCH_MAX: usize = 256;
+
 impl Worker<'_> {
+    /// Whether every request of the plan is made.
+    pub(super) fn plan_is_done(&self) -> bool {
+        let planned = self.schedule.as_ref().is_none_or(|schedule| schedule.due() >= self.stop_at);
+        planned && (self.due.is_empty() || self.due.len() < self.desk.plan.glue as usize)
+    }
+
+    /// Counts what the plan still holds when time is up for good.
+    pub(super) fn count_unsent(&mut self) {
+        let Some(mut schedule) = self.schedule.take() else { return };
+        let mut unsent = self.due.len() as u64;
+        while schedule.due() < self.stop_at && unsent < self.desk.remaining {
+            unsent += 1;
+            schedule.advance();
+        }
+        self.desk.tally.books.unsent = unsent.min(self.desk.remaining);
+    }
+
     /// A connection can be written: make requests, or put it in line for the next that is due.
     pub(super) fn attend(&mut self, index: usize) {
         let peer = &mut self.peers[index];
@@ -54,7 +74,10 @@ impl Worker<'_> {
     /// Sends every request that is due and finds a connection (open loop).
     pub(super) fn dispatch(&mut self, now: u64) {
         let Some(mut schedule) = self.schedule.take() else { return };
-        while self.desk.sending && self.desk.remaining > 0 {
+        for _ in 0..DISPATCH_MAX {
+            if !self.desk.sending || self.desk.remaining == 0 {
+                break;
+            }
             // The plan goes on whether or not these can be sent; nothing but a number is kept for what is overdue.
             let group = u64::from(self.desk.plan.glue.max(1)).min(self.desk.remaining) as usize;
             while self.due.len() < group && schedule.due() <= now && schedule.due() < self.stop_at {

@@ -191,7 +191,12 @@ impl Worker<'_> {
         match self.phase {
             Phase::Running => {
                 let all_sent = self.desk.remaining == 0;
-                if now >= self.stop_at || all_sent || interrupts > 0 || self.nobody_left(now) {
+                // Requests that were planned in time are still made when it is over: leaving them out would flatter
+                // a server that kept them waiting.
+                let timeout = self.desk.plan.timeout.as_nanos() as u64;
+                let over = now >= self.stop_at
+                    && (self.plan_is_done() || now >= self.stop_at.saturating_add(timeout));
+                if over || all_sent || interrupts > 0 || self.nobody_left(now) {
                     self.stop_sending(now);
                 }
             }
@@ -225,6 +230,9 @@ impl Worker<'_> {
 
     fn stop_sending(&mut self, now: u64) {
         self.desk.sending = false;
+        if self.interrupted() == 0 {
+            self.count_unsent();
+        }
         self.sent_for = now.min(self.stop_at) - self.started_at;
         self.desk.tally.measure_until = self.desk.tally.measure_until.min(now);
         if let Some(since) = self.full_since.take() {

@@ -136,7 +136,7 @@ impl<'r> Worker<'r> {
             scratch: Vec::new(),
             remaining: share(plan.count.unwrap_or(u64::MAX)),
             sending: false,
-            sources: Sources::new(&plan.sources, &plan.target),
+            sources: Sources::new(&plan.sources, &plan.target, plan.life.is_some()),
             connecting: 0,
             arrived_at: 0,
         };

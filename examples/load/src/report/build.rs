@@ -22,8 +22,10 @@ pub(crate) fn report(
     (slos, loss): (&[crate::slo::Slo], f64),
 ) -> Report {
     let (interrupted, server_gone) = (ran.interrupted, ran.server_gone);
+    let connect_error = ran.connect_error.clone();
     let mut report = unjudged(plan, ran, title, loss);
-    let given = Circumstances { plan, slos, loss, interrupted, server_gone };
+    let connect_error = connect_error.as_deref();
+    let given = Circumstances { plan, slos, loss, interrupted, server_gone, connect_error };
     report.outcome = judge(&report, given);
     report
 }

@@ -11,7 +11,7 @@ const HOLD: u64 = 50_000_000;
 /// Answers that may wait for their time; above that nothing more is read.
 const WAITING_MAX: usize = 1 << 16;
 /// How far a limited rate may catch up.
-const CREDIT: u64 = 2_000_000;
+const CREDIT: u64 = 10_000_000;
 const STRAY: &[u8] = b"nobody asked for this, nobody did";
 
 /// What is to be done about a peer.

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 
 use crate::serve::answer::Act;
 use crate::serve::faults::{Fault, FaultArgs};
-use crate::serve::net::Key;
+use crate::serve::peer::Key;
 
 #[derive(Debug)]
 struct Member {

@@ -5,6 +5,7 @@ mod chat;
 mod faults;
 mod listen;
 mod net;
+mod peer;
 mod split;
 
 use std::io::Write;

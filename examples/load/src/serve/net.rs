@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketAddrAny, SocketFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
 use crate::engine::desk::Clock;
 use crate::framing::Framing;
@@ -13,6 +14,7 @@ use crate::serve::answer::{Act, Answers};
 use crate::serve::chat::Chat;
 use crate::serve::faults::Done;
 use crate::serve::listen::listen;
+use crate::serve::peer::{Connection, Key};
 use crate::serve::{ServeArgs, split};
 use crate::target::Target;
 
@@ -23,32 +25,15 @@ const LINGER: u64 = 500_000_000;
 /// Answers that a connection may have waiting; one that does not read is then cut off.
 const UNSENT_MAX: usize = 8 << 20;
 const CONNECTION: u64 = 1 << 32;
+const TIMER: u64 = CONNECTION - 1;
 const INTEREST: epoll::EventFlags =
     epoll::EventFlags::IN.union(epoll::EventFlags::RDHUP).union(epoll::EventFlags::ET);
-
-/// Who sent a message.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
-    /// A connection: its place, and a number that no other connection ever had.
-    Connection(usize, u64),
-    /// An address, at this listener.
-    Address(usize, SocketAddrAny),
-}
-
-#[derive(Debug)]
-struct Connection {
-    fd: OwnedFd,
-    number: u64,
-    received: Vec<u8>,
-    unsent: Vec<u8>,
-    /// To be closed when all is sent.
-    closing: bool,
-}
 
 /// The server.
 pub(crate) struct Server {
     clock: Clock,
     epoll: OwnedFd,
+    timer: OwnedFd,
     listeners: Vec<(OwnedFd, Target)>,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
@@ -69,6 +54,12 @@ impl Server {
     /// Says which one cannot be opened, and why.
     pub(crate) fn open(args: &ServeArgs) -> Result<Self, String> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| e.to_string())?;
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)
+            .map_err(|e| e.to_string())?;
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), edge)
+            .map_err(|e| e.to_string())?;
         let mut listeners = Vec::new();
         for url in &args.urls {
             let (fd, target) = listen(&Target::parse(url)?)
@@ -86,6 +77,7 @@ impl Server {
         Ok(Self {
             clock: Clock::new(),
             epoll,
+            timer,
             listeners,
             connections: Vec::new(),
             free: Vec::new(),
@@ -114,10 +106,13 @@ impl Server {
         let now = self.clock.now();
         let next = self.answers.advance(now);
         self.act();
-        let wait = next.map_or(patience, |due| due.saturating_sub(now)).min(patience);
-        // Below a millisecond it stays awake: answers at a fixed rate must not come in clumps.
-        let millis = wait / 1_000_000;
-        let timeout = Timespec { tv_sec: 0, tv_nsec: (millis * 1_000_000) as i64 };
+        let wait = match next {
+            // Finer than a wait can be told to be: answers at a fixed rate must not come in clumps.
+            Some(due) if due > now => self.set_timer(due - now).map_or(0, |()| patience),
+            Some(_) => 0,
+            None => patience,
+        };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: wait as i64 };
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         let room = self.answers.has_room();
@@ -129,6 +124,16 @@ impl Server {
         let busy = !events.is_empty();
         self.events = events;
         busy
+    }
+
+    fn set_timer(&self, nanoseconds: u64) -> Result<(), Errno> {
+        let second = 1_000_000_000;
+        let value = Timespec {
+            tv_sec: (nanoseconds / second) as i64,
+            tv_nsec: (nanoseconds % second) as i64,
+        };
+        let spec = Itimerspec { it_interval: Timespec::default(), it_value: value };
+        rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec).map(|_| ())
     }
 
     /// Told to stop: takes no more connections, answers what has come, and closes after that. Answers that are held
@@ -150,6 +155,7 @@ impl Server {
     fn on_event(&mut self, token: u64, flags: epoll::EventFlags) {
         if token & CONNECTION == 0 {
             let index = token as usize;
+            // The timer has no listener's number; that it went off is all there is to it.
             let Some((_, target)) = self.listeners.get(index) else { return };
             if target.is_stream() {
                 self.accept(index);

@@ -43,7 +43,7 @@ fn a_server_frozen_for_a_second_shows_in_max_and_in_p99_9() {
 #[test]
 fn the_search_finds_a_known_ceiling() {
     let server = serve(&["tcp://127.0.0.1:0"], "--max-rate 5k");
-    let run = load(server.url(), "--find-max p50<5ms --trial 500ms -c 16");
+    let run = load(server.url(), "--find-max p50<5ms --trial 1s -c 16");
     assert_eq!(run.status, 0, "{}{}", run.out, run.err);
     let (passes, fails) = (run.number("search.passes"), run.number("search.fails"));
     assert!(fails / passes <= 1.0301, "{passes} {fails}");

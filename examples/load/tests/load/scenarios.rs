@@ -1,4 +1,7 @@
 //! Scenarios and provocations against a server that does everything right, and some against one that does not.
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+
 use crate::support::{Run, load, serve};
 
 /// Nothing wrong. On a busy machine an open loop may rightly call itself late.
@@ -149,4 +152,26 @@ fn a_chat_that_drops_or_doubles_is_found() {
         assert!(run.count(counter) > 0, "{}", run.out);
         assert!(run.number("chat.complete_pairs") < run.number("chat.pairs"));
     }
+}
+
+#[test]
+fn a_server_that_floods_with_garbage_is_survived_and_reported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = crate::support::socket_path(&folder);
+    let listener = UnixListener::bind(&path).expect("a listener");
+    let flood = std::thread::Builder::new().spawn(move || {
+        // Two connections, at most 64 MiB each; the other side ends them first.
+        let mut streams: Vec<_> = listener.incoming().take(2).map_while(Result::ok).collect();
+        for stream in &mut streams {
+            stream.read_exact(&mut [0]).expect("something is asked");
+            let garbage = [b'?'; 65_536];
+            let _written = (0..1024).take_while(|_| stream.write_all(&garbage).is_ok()).count();
+        }
+    });
+    let run = load(&format!("unix:{}", path.display()), "-c 2 --duration 1s --timeout 300ms");
+    assert_eq!(run.status, 4, "{}{}", run.out, run.err);
+    assert_eq!(run.json["books_balance"], true, "{}", run.out);
+    assert!(run.count("unsolicited") > 0, "{}", run.out);
+    assert!(run.number("generator.cpu.peak_kib") < 65_536.0, "{}", run.out);
+    flood.expect("a thread").join().expect("the flood ends");
 }
