@@ -279,8 +279,8 @@ impl Engine {
     }
 
     /// A worker blocks, or computes long: strikes it off and calls another one in.
-    pub(super) fn replace(&self, worker: usize, hog: bool) {
-        if !self.crew.strike_off(worker, hog) {
+    pub(super) fn replace(&self, worker: usize, turns: u64, hog: bool) {
+        if !self.crew.strike_off(worker, turns, hog) {
             return;
         }
         self.core.events.emit(&Event::WorkerReplaced { worker, hog });

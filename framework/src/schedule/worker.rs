@@ -54,9 +54,6 @@ fn lead(engine: &Engine, worker: usize, desk: &mut Desk, events: &mut Events) {
         // What was ready before goes first; what comes up meanwhile waits for the next round, so that
         // events are fetched however busy the queue is.
         let round = engine.ready.len();
-        if round > 0 {
-            crew.wake_watchman();
-        }
         for _ in 0..round {
             let Some(token) = engine.ready.pop() else { break };
             engine.run(token, worker, desk);
