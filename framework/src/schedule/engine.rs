@@ -143,6 +143,10 @@ impl Engine {
         let waited = self.poller.wait(events, timeout);
         self.asleep.fetch_sub(1, Ordering::SeqCst);
         self.stirring.store(false, Ordering::SeqCst);
+        if self.crew.is_leaving() {
+            // One wake-up for all who may sleep here: each passes it on.
+            self.poller.wake();
+        }
         if let Err(error) = waited {
             // The poller is ours alone; this cannot come from outside.
             debug_assert!(false, "epoll: {error}");

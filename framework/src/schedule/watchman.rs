@@ -63,6 +63,10 @@ pub(super) fn run(engine: &Engine) {
             // A turn that is under way is looked at every millisecond, also from here.
             let busy = watches && watch.quiet < QUIET_NAPS;
             engine.poll(&mut events, Doze::AtMost(busy.then_some(NAP)));
+            if !engine.ready.is_empty() {
+                // It may have taken the wake-up of a worker who polls by now.
+                engine.wake_poller();
+            }
             if watches {
                 watch.look(engine);
             }

@@ -38,7 +38,13 @@ pub(crate) fn run(engine: &Engine, worker: usize) {
                 engine.wake_poller();
                 lead(engine, worker, &mut desk, &mut events);
             }
-            Duty::Sleep => crew.sleep(worker),
+            Duty::Sleep => {
+                if !engine.ready.is_empty() {
+                    // It may have taken the wake-up of the one who polls.
+                    engine.wake_poller();
+                }
+                crew.sleep(worker);
+            }
             Duty::Leave => break,
         }
     }
