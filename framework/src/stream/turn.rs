@@ -39,6 +39,8 @@ pub(crate) fn run(
     let mut turn = Turn { conn, desk, core, host, messages: 0, received: 0, sent: 0 };
     turn.go(why);
     let Turn { messages, received, sent, .. } = turn;
+    // What could not be sent is nobody else's: the desk's next turn is another peer's.
+    desk.out.clear();
     desk.now = Instant::now();
     desk.tidy();
     conn.received += received as u64;
