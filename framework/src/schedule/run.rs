@@ -55,8 +55,9 @@ impl Engine {
                 self.enqueue_connection(id);
             }
             After::Park { read, write, deadline } => {
-                if own_thread && write {
-                    // Registered already: then it is announced as it is.
+                if own_thread && (write || !read) {
+                    // Its thread waits for its bytes. That it takes some again, or is gone altogether,
+                    // is for the poller to say. (Registered already: then it is announced as it is.)
                     drop(self.poller.add_writer(&*conn.socket, id.0));
                 }
                 self.arm(Token::Connection(id), deadline);
