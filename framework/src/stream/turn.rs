@@ -437,7 +437,8 @@ impl Turn<'_> {
         match self.conn.line.flush(&mut self.desk.out) {
             Ok(flushed) => {
                 self.sent += flushed.sent;
-                let progress = flushed.sent > 0 || self.conn.times.stalled_since.is_none();
+                // What its handler's own sends have achieved in this turn counts as well.
+                let progress = self.sent > 0 || self.conn.times.stalled_since.is_none();
                 if !flushed.pending {
                     self.conn.times.stalled_since = None;
                 } else if progress {
