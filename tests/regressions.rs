@@ -153,6 +153,69 @@ fn whoever_waited_for_a_worker_was_not_idle() {
     assert_eq!(ask(&mut quick, "two").expect("an answer"), "two");
 }
 
+/// Goes without a goodbye: the peer's next write fails.
+fn reset(client: TcpStream) {
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("an option");
+    drop(client);
+}
+
+#[test]
+fn nobody_gets_the_reply_to_somebody_who_is_gone() {
+    for concurrency in [Concurrency::Inline, Concurrency::threads(1), Concurrency::pool(1)] {
+        let (here, asked) = bounded(1);
+        let (go, wait) = bounded(1);
+        let server = lines(move || {
+            let (here, wait) = (here.clone(), wait.clone());
+            handler_fn(move |message, cx| {
+                if message == b"secret" {
+                    here.send(()).expect("the test waits");
+                    wait.recv_timeout(PATIENCE).expect("the test goes on");
+                }
+                cx.send(message);
+                Ok(Next::Continue)
+            })
+        })
+        .concurrency(concurrency)
+        .spawn()
+        .expect("serves");
+        let mut first = client(&server);
+        writeln!(first, "secret").expect("sent");
+        asked.recv_timeout(PATIENCE).expect("asked");
+        reset(first);
+        go.send(()).expect("it waits");
+        assert_eq!(ask(&mut client(&server), "hello").expect("an answer"), "hello");
+        server.stop();
+    }
+}
+
+struct Listens;
+
+impl Handler for Listens {
+    fn handle(&mut self, message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
+        cx.send(message);
+        Ok(Next::Continue)
+    }
+
+    fn half_closed(&mut self, _cx: &mut Context<'_>) -> io::Result<Next> {
+        Ok(Next::Continue)
+    }
+}
+
+#[test]
+fn whoever_finished_sending_and_is_gone_leaves_in_every_mode() {
+    for concurrency in [Concurrency::Inline, Concurrency::threads(1), Concurrency::pool(1)] {
+        let server = lines(|| Listens).concurrency(concurrency).spawn().expect("serves");
+        let mut client = client(&server);
+        assert_eq!(ask(&mut client, "hello").expect("an answer"), "hello");
+        client.shutdown(Shutdown::Write).expect("finished");
+        // Seen, so that the reset comes as news of its own.
+        until("seen", || server.stats().turns.count() >= 2);
+        reset(client);
+        until("it left", || server.stats().connections_open == 0);
+        server.stop();
+    }
+}
+
 #[test]
 fn a_remote_that_sends_after_half_close_harms_nobody() {
     for concurrency in [Concurrency::Inline, Concurrency::threads(4), Concurrency::pool(4)] {

@@ -57,8 +57,8 @@ impl Engine {
         let Some(listener) = self.sources.streams.get(index) else { return };
         let Some(socket) = listener.socket() else { return };
         listener.set_rest(rest);
-        self.gate.await_leave();
         drop(self.poller.rest_listener(&*socket, Token::Arrivals(index).pack()));
+        self.gate.await_leave();
         // Somebody may have left before we could be seen to wait.
         if rest == Rest::Full && self.gate.open() < self.gate.max() {
             self.arm_listener(index);

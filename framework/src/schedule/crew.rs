@@ -272,10 +272,15 @@ impl Crew {
         state.awake <= state.allowance || self.members[worker].helping.load(Ordering::Relaxed)
     }
 
-    /// A worker is going to block, or was found to, or computes for long: it is struck off. Returns
-    /// whether this call did it.
-    pub(crate) fn strike_off(&self, worker: usize, hog: bool) -> bool {
-        if self.members[worker].blocked.swap(true, Ordering::AcqRel) {
+    /// A worker is going to block, or was found to, or computes for long: it is struck off, unless the
+    /// turn at which it was found is over. Returns whether this call did it.
+    pub(crate) fn strike_off(&self, worker: usize, turns: u64, hog: bool) -> bool {
+        let member = &self.members[worker];
+        if member.blocked.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        // The turn's end counts first and looks for the mark then, and so one of the two sees the other.
+        if member.turns() != turns && member.blocked.swap(false, Ordering::SeqCst) {
             return false;
         }
         // More workers do not help against handlers that compute.
@@ -288,7 +293,7 @@ impl Crew {
 
     /// A worker is back from a turn in which it was struck off.
     pub(crate) fn reinstate(&self, worker: usize) {
-        if self.members[worker].blocked.swap(false, Ordering::AcqRel) {
+        if self.members[worker].blocked.swap(false, Ordering::SeqCst) {
             self.state.lock().awake += 1;
         }
     }
@@ -307,7 +312,7 @@ impl Crew {
 
     /// Work has begun: the watchman has something to watch.
     pub(crate) fn wake_watchman(&self) {
-        if self.watch_sleeps.load(Ordering::Relaxed)
+        if self.watch_sleeps.load(Ordering::SeqCst)
             && self.watch_sleeps.swap(false, Ordering::AcqRel)
         {
             let _ = self.watch.0.try_send(());

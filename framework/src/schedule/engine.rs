@@ -143,6 +143,10 @@ impl Engine {
         let waited = self.poller.wait(events, timeout);
         self.asleep.fetch_sub(1, Ordering::SeqCst);
         self.stirring.store(false, Ordering::SeqCst);
+        if self.crew.is_leaving() {
+            // One wake-up for all who may sleep here: each passes it on.
+            self.poller.wake();
+        }
         if let Err(error) = waited {
             // The poller is ours alone, so that this should not be; but without it nobody is heard.
             self.core.events.emit(&Event::PollFailed { error: &error });
@@ -280,8 +284,8 @@ impl Engine {
     }
 
     /// A worker blocks, or computes long: strikes it off and calls another one in.
-    pub(super) fn replace(&self, worker: usize, hog: bool) {
-        if !self.crew.strike_off(worker, hog) {
+    pub(super) fn replace(&self, worker: usize, turns: u64, hog: bool) {
+        if !self.crew.strike_off(worker, turns, hog) {
             return;
         }
         self.core.events.emit(&Event::WorkerReplaced { worker, hog });

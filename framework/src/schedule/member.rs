@@ -49,16 +49,16 @@ impl Member {
 
     pub(crate) fn turn_begins(&self, token: Token) {
         self.running.store(token.pack(), Ordering::Relaxed);
-        self.turns.fetch_add(1, Ordering::Release);
+        self.turns.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The turn goes on to another peer's datagram: who watches sees that it moves.
     pub(crate) fn turn_moves_on(&self) {
-        self.turns.fetch_add(2, Ordering::Release);
+        self.turns.fetch_add(2, Ordering::SeqCst);
     }
 
     pub(crate) fn turn_ends(&self) {
-        self.turns.fetch_add(1, Ordering::Release);
+        self.turns.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Within its turn it goes on with this.
@@ -67,7 +67,7 @@ impl Member {
     }
 
     pub(crate) fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Acquire)
+        self.turns.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_blocked(&self) -> bool {

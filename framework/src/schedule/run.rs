@@ -21,6 +21,8 @@ impl Engine {
     pub(super) fn run(&self, token: Token, worker: usize, desk: &mut Desk) {
         let member = self.crew.member(worker);
         member.turn_begins(token);
+        // Behind the count: a watchman who falls asleep at this moment sees it, or is seen asleep here.
+        self.crew.wake_watchman();
         let host = WorkerHost { engine: self, worker };
         match token {
             Token::Datagrams(index) => self.run_datagrams(index, desk, &host),
@@ -53,8 +55,9 @@ impl Engine {
                 self.enqueue_connection(id);
             }
             After::Park { read, write, deadline } => {
-                if own_thread && write {
-                    // Registered already: then it is announced as it is.
+                if own_thread && (write || !read) {
+                    // Its thread waits for its bytes. That it takes some again, or is gone altogether,
+                    // is for the poller to say. (Registered already: then it is announced as it is.)
                     drop(self.poller.add_writer(&*conn.socket, id.0));
                 }
                 self.arm(Token::Connection(id), deadline);
@@ -222,7 +225,8 @@ impl Host for WorkerHost<'_> {
 
     fn block_begins(&self) {
         if matches!(self.engine.concurrency, Concurrency::Pool { .. }) {
-            self.engine.replace(self.worker, false);
+            let turns = self.engine.crew.member(self.worker).turns();
+            self.engine.replace(self.worker, turns, false);
         }
     }
 

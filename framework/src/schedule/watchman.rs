@@ -63,14 +63,18 @@ pub(super) fn run(engine: &Engine) {
             // A turn that is under way is looked at every millisecond, also from here.
             let busy = watches && watch.quiet < QUIET_NAPS;
             engine.poll(&mut events, Doze::AtMost(busy.then_some(NAP)));
+            if !engine.ready.is_empty() {
+                // It may have taken the wake-up of a worker who polls by now.
+                engine.wake_poller();
+            }
             if watches {
                 watch.look(engine);
             }
             continue;
         }
         if watch.quiet >= QUIET_NAPS {
-            let turns = watch.turns(engine);
-            crew.watchman_sleeps(|| watch.turns(engine) == turns && !crew.is_leaving());
+            // Not even a turn that has begun since the last look is slept through.
+            crew.watchman_sleeps(|| watch.turns(engine) == watch.seen() && !crew.is_leaving());
             watch.quiet = 0;
         } else {
             crew.watchman_naps(NAP);
@@ -95,6 +99,11 @@ impl Watch {
     /// How many turns have begun and ended, all in all.
     fn turns(&self, engine: &Engine) -> u64 {
         engine.crew.members().iter().map(|member| member.turns()).sum()
+    }
+
+    /// The same, as of the last look.
+    fn seen(&self) -> u64 {
+        self.workers.iter().map(|watched| watched.turns).sum()
     }
 
     fn look(&mut self, engine: &Engine) {
@@ -127,7 +136,7 @@ impl Watch {
         // Off the CPU for a whole nap: a lock that is busy for a moment is not blocking.
         let blocks = std::mem::replace(&mut watched.off_cpu, off_cpu) && off_cpu;
         if blocks || watched.looks >= HOG_LOOKS {
-            engine.replace(worker, !blocks);
+            engine.replace(worker, turns, !blocks);
         }
         true
     }

@@ -38,7 +38,13 @@ pub(crate) fn run(engine: &Engine, worker: usize) {
                 engine.wake_poller();
                 lead(engine, worker, &mut desk, &mut events);
             }
-            Duty::Sleep => crew.sleep(worker),
+            Duty::Sleep => {
+                if !engine.ready.is_empty() {
+                    // It may have taken the wake-up of the one who polls.
+                    engine.wake_poller();
+                }
+                crew.sleep(worker);
+            }
             Duty::Leave => break,
         }
     }
@@ -54,9 +60,6 @@ fn lead(engine: &Engine, worker: usize, desk: &mut Desk, events: &mut Events) {
         // What was ready before goes first; what comes up meanwhile waits for the next round, so that
         // events are fetched however busy the queue is.
         let round = engine.ready.len();
-        if round > 0 {
-            crew.wake_watchman();
-        }
         for _ in 0..round {
             let Some(token) = engine.ready.pop() else { break };
             engine.run(token, worker, desk);

@@ -39,6 +39,8 @@ pub(crate) fn run(
     let mut turn = Turn { conn, desk, core, host, messages: 0, received: 0, sent: 0 };
     turn.go(why);
     let Turn { messages, received, sent, .. } = turn;
+    // What could not be sent is nobody else's: the desk's next turn is another peer's.
+    desk.out.clear();
     desk.now = Instant::now();
     desk.tidy();
     conn.received += received as u64;
@@ -435,7 +437,8 @@ impl Turn<'_> {
         match self.conn.line.flush(&mut self.desk.out) {
             Ok(flushed) => {
                 self.sent += flushed.sent;
-                let progress = flushed.sent > 0 || self.conn.times.stalled_since.is_none();
+                // What its handler's own sends have achieved in this turn counts as well.
+                let progress = self.sent > 0 || self.conn.times.stalled_since.is_none();
                 if !flushed.pending {
                     self.conn.times.stalled_since = None;
                 } else if progress {
