@@ -347,7 +347,7 @@ fn datagrams_behind_a_pause_wait_and_too_many_are_counted(on: On) {
     let server = on.play(Script::new(&journal).handle(|message, cx| {
         cx.send(message);
         let pause = message == b"pause";
-        Ok(if pause { Next::Pause(Duration::from_millis(400)) } else { Next::Continue })
+        Ok(if pause { Next::Pause(Duration::from_secs(3)) } else { Next::Continue })
     }));
     let mut client = server.client();
     assert_eq!(client.ask("pause"), "pause");

@@ -123,7 +123,7 @@ fn newcomers_are_served_beside_a_flood_after_a_handler_has_blocked() {
     }
     over.store(true, Ordering::Relaxed);
     let report = server.drain(Duration::from_secs(1));
-    assert!(report.took < Duration::from_millis(1600), "{report}");
+    assert!(report.took < Duration::from_secs(5), "{report}");
     floods.into_iter().for_each(|flood| flood.join().expect("ended"));
 }
 
