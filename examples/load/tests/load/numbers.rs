@@ -40,6 +40,8 @@ fn a_server_frozen_for_a_second_shows_in_max_and_in_p99_9() {
     assert_eq!(report["books_balance"], true);
 }
 
+/// Within 5 %, which needs a machine that does nothing else: see `./check deep`.
+#[cfg(feature = "deep")]
 #[test]
 fn the_search_finds_a_known_ceiling() {
     let server = serve(&["tcp://127.0.0.1:0"], "--max-rate 5k");
