@@ -122,6 +122,13 @@ impl Program {
         kill_process(pid, signal).expect("a signal to our own child");
     }
 
+    /// Whether it ends within so long.
+    pub(crate) fn ends_within(&self, span: Duration) -> bool {
+        let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).expect("a pidfd");
+        let span = Timespec::try_from(span).expect("a timeout");
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&span)) == Ok(1)
+    }
+
     /// Waits for its end.
     pub(crate) fn end(&mut self) -> Ended {
         let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).expect("a pidfd");

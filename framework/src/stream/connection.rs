@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::codec::Decoder;
+use crate::desk::After;
 use crate::event::Traffic;
 use crate::handler::{Actor, Factory, Handler, StreamHandler};
 use crate::outbox::Line;
@@ -180,6 +181,25 @@ impl Connection {
             Phase::Lingering { until, .. } => *until,
             Phase::Ended(_) => Moment::NEVER,
         }
+    }
+
+    /// What follows a turn.
+    pub(crate) fn settle(&mut self, core: &Core) -> After {
+        let held = self.is_held();
+        let paused = self.times.paused_until.is_some();
+        let read = match self.phase {
+            Phase::Ended(_) => return After::Closed,
+            // Behind the peer's FIN there is nothing to wait for but its end, which is always announced.
+            Phase::Open => !paused && !held && self.input != Input::Ended,
+            Phase::Flushing(_) => false,
+            Phase::Lingering { .. } => true,
+        };
+        let waits_for_nothing = self.left_over
+            || matches!(self.input, Input::Ready | Input::ReadyToEnd | Input::Ending);
+        if read && waits_for_nothing {
+            return After::Again;
+        }
+        After::Park { read, write: self.line.waiting() > 0, deadline: self.deadline(core) }
     }
 
     pub(crate) fn traffic(&self, now: Moment) -> Traffic {

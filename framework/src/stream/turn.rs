@@ -52,26 +52,7 @@ pub(crate) fn run(
     }
     let took = desk.now.saturating_duration_since(began);
     core.events.counters.turn(messages as u64, received, sent, took);
-    settle(conn, core)
-}
-
-/// What follows a turn.
-fn settle(conn: &mut Connection, core: &Core) -> After {
-    let held = conn.is_held();
-    let paused = conn.times.paused_until.is_some();
-    let read = match conn.phase {
-        Phase::Ended(_) => return After::Closed,
-        // Behind the peer's FIN there is nothing to wait for but its end, which is always announced.
-        Phase::Open => !paused && !held && conn.input != Input::Ended,
-        Phase::Flushing(_) => false,
-        Phase::Lingering { .. } => true,
-    };
-    let waits_for_nothing =
-        conn.left_over || matches!(conn.input, Input::Ready | Input::ReadyToEnd | Input::Ending);
-    if read && waits_for_nothing {
-        return After::Again;
-    }
-    After::Park { read, write: conn.line.waiting() > 0, deadline: conn.deadline(core) }
+    conn.settle(core)
 }
 
 impl Turn<'_> {
