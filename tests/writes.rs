@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use harness::{Client, Journal, On, Running, Script, eventually, matrix};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use switchboard::codec::Width;
 use switchboard::{CloseReason, Framing, Next, Overflow, Remote, SendError, Server};
 
@@ -217,6 +218,12 @@ fn a_message_longer_than_the_limit_passes_when_nothing_waits(on: On) {
     assert!(client.hear_bytes(8_000_000).iter().all(|&byte| byte == b'l'));
 }
 
+/// Whether a full socket takes more within a while.
+fn becomes_writable(stream: &std::net::TcpStream) -> bool {
+    let while_ = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+    poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&while_)).expect("a look") > 0
+}
+
 fn a_peer_that_does_not_read_is_not_read_either(on: On) {
     let handled = Arc::new(AtomicUsize::new(0));
     let count = handled.clone();
@@ -229,23 +236,22 @@ fn a_peer_that_does_not_read_is_not_read_either(on: On) {
     let mut client = server.client();
     let line = format!("{}\n", "x".repeat(99));
     client.wire().stream.set_nonblocking(true).expect("a mode");
-    let (mut sent, mut refused) = (0, 0);
-    // Until nothing was taken for a while: everything on the way is full.
-    let ticks = crossbeam_channel::tick(Duration::from_millis(5));
-    while refused < 40 {
-        match io::Write::write(&mut client.wire().stream, &line.as_bytes()[sent % line.len()..]) {
-            Ok(bytes) => {
-                sent += bytes;
-                refused = 0;
-            }
-            Err(_) => {
-                refused += 1;
-                let _ = ticks.recv();
-            }
+    let mut sent = 0;
+    // Until nothing is taken and nothing is handled any more: everything on the way is full.
+    let deadline = Instant::now() + harness::PATIENCE;
+    let stopped = loop {
+        let unsent = &line.as_bytes()[sent % line.len()..];
+        if let Ok(bytes) = io::Write::write(&mut client.wire().stream, unsent) {
+            sent += bytes;
+            assert!(sent < 100_000_000, "the server reads on and on");
+            continue;
         }
-        assert!(sent < 100_000_000, "the server reads on and on");
-    }
-    let stopped = handled.load(Ordering::SeqCst);
+        let before = handled.load(Ordering::SeqCst);
+        if !becomes_writable(&client.wire().stream) && handled.load(Ordering::SeqCst) == before {
+            break before;
+        }
+        assert!(Instant::now() < deadline, "the server reads on and on");
+    };
     assert!(stopped < sent / line.len(), "something is left unread");
     let stream = &mut client.wire().stream;
     stream.set_nonblocking(false).expect("a mode");
@@ -256,16 +262,9 @@ fn a_peer_that_does_not_read_is_not_read_either(on: On) {
             io::Write::write_all(&mut sender, &rest).expect("sent");
             sender.shutdown(std::net::Shutdown::Write).expect("finished");
         });
-        let mut heard = 0;
-        let mut buffer = vec![0; 65_536];
-        loop {
-            match io::Read::read(stream, &mut buffer).expect("an orderly end") {
-                0 => break,
-                bytes => heard += bytes,
-            }
-        }
+        let heard = io::copy(stream, &mut io::sink()).expect("an orderly end");
         let lines = sent / line.len() + 1;
-        assert_eq!(heard, lines * 991, "everything was answered in the end");
+        assert_eq!(heard as usize, lines * 991, "everything was answered in the end");
     });
 }
 

@@ -3,11 +3,13 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{DEADLINE, Program, ask, datagrams, example, exchange};
+use crate::support::{DEADLINE, Program, ask, connect, datagrams, example, exchange, expect, say};
 
 const SERVERS: [&str; 5] =
     ["echo_server", "over_server", "custom_protocol", "conversation", "datagram_service"];
@@ -226,4 +228,61 @@ fn a_stderr_that_nobody_reads_stops_nobody() {
     let tcp = server.listening("tcp://");
     assert_eq!(exchange(tcp, b"hello"), "HELLO");
     server.drain();
+}
+
+/// The example, with this limit of descriptors.
+fn with_descriptors(limit: usize, args: &[&str]) -> Program {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+    command.args(["-c", &script]).arg(example("echo_server")).args(args);
+    command.env_remove("RUST_LOG").stdin(Stdio::null()).stderr(Stdio::piped());
+    Program::start(&mut command)
+}
+
+/// Those of the clients that have been answered by now, until nobody was for a while.
+fn answered(clients: &mut Vec<TcpStream>) -> Vec<TcpStream> {
+    let while_ = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let mut found = Vec::new();
+    loop {
+        let mut polled: Vec<_> = clients.iter().map(|c| PollFd::new(c, PollFlags::IN)).collect();
+        if polled.is_empty() || poll(&mut polled, Some(&while_)).expect("a look") == 0 {
+            return found;
+        }
+        let ready: Vec<bool> = polled.iter().map(|client| !client.revents().is_empty()).collect();
+        let (heard, still) =
+            clients.drain(..).zip(ready).partition::<Vec<_>, _>(|(_, ready)| *ready);
+        clients.extend(still.into_iter().map(|(client, _)| client));
+        for (mut client, _) in heard {
+            expect(&mut client, b"HELLO");
+            found.push(client);
+        }
+    }
+}
+
+#[test]
+fn whoever_finds_no_descriptor_free_waits_and_is_served_later() {
+    for concurrency in ["inline", "pool"] {
+        let args = ["--listen", "tcp://127.0.0.1:0", "--max-connections", "1000"];
+        let args = [&args[..], &["--concurrency", concurrency]].concat();
+        let mut server = with_descriptors(64, &args);
+        let tcp = server.listening("tcp://");
+        let mut waiting: Vec<TcpStream> = (0..100).map(|_| connect(tcp)).collect();
+        waiting.iter_mut().for_each(|client| client.write_all(b"hello").expect("sent"));
+        let deadline = Instant::now() + DEADLINE;
+        let (mut inside, mut rounds) = (Vec::new(), 0);
+        while !waiting.is_empty() {
+            let served = answered(&mut waiting);
+            assert!(served.len() < 64, "{concurrency}: {} at once", served.len());
+            assert!(!served.is_empty() || Instant::now() < deadline, "{concurrency}: {waiting:?}");
+            rounds += usize::from(!served.is_empty());
+            // Those inside are still answered while others wait; then they make room.
+            inside.extend(served);
+            if !waiting.is_empty() {
+                inside.drain(..).for_each(|mut client| say(&mut client, b"again", b"AGAIN"));
+            }
+        }
+        assert!(rounds > 1, "{concurrency}: there was room for everybody");
+        inside.iter_mut().for_each(|client| say(client, b"the last", b"THE LAST"));
+        server.drain();
+    }
 }

@@ -7,5 +7,6 @@ mod client;
 mod echo;
 mod faults;
 mod foreign;
+mod memory;
 mod over;
 mod services;
