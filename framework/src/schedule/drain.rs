@@ -175,7 +175,8 @@ impl Engine {
             self.tell_everybody(Why::DRAIN);
         }
         if self.crew.all_blocked() && !self.ready.is_empty() {
-            let called = self.crew.call_reserve();
+            let forcing = self.core.stage() >= Stage::Forcing;
+            let called = self.crew.call_reserve(forcing);
             self.start(&called);
         }
         if self.is_empty() {
