@@ -358,6 +358,41 @@ fn a_handler_that_is_thrown_away_ends_one_connection_however_it_takes_it() {
 }
 
 #[test]
+fn a_drain_ends_although_datagrams_come_faster_than_they_are_handled() {
+    let handler = || {
+        handler_fn(|_message, _cx| {
+            pass(Duration::from_millis(2));
+            Ok(Next::Continue)
+        })
+    };
+    for concurrency in [Concurrency::Inline, Concurrency::threads(1), Concurrency::pool(1)] {
+        let server = Server::new(move |_peer| handler())
+            .udp("127.0.0.1:0")
+            .concurrency(concurrency)
+            .spawn()
+            .expect("serves");
+        let (to, over) = (address(&server), Arc::new(AtomicBool::new(false)));
+        let flood = spawn({
+            let over = over.clone();
+            move || {
+                let sockets: Vec<_> = (0..4)
+                    .map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"))
+                    .collect();
+                while !over.load(Ordering::Relaxed) {
+                    sockets.iter().for_each(|socket| drop(socket.send_to(b"more", to)));
+                    pass(Duration::from_millis(1));
+                }
+            }
+        });
+        until("it is at work", || server.stats().datagrams_handled > 20);
+        let report = server.drain(Duration::from_secs(5));
+        over.store(true, Ordering::Relaxed);
+        flood.join().expect("it ends");
+        assert!(report.took < Duration::from_secs(3), "{concurrency:?}: {report}");
+    }
+}
+
+#[test]
 fn replies_of_a_batch_leave_before_a_handler_that_blocks() {
     let server = Server::new(|_peer| obedient())
         .udp("127.0.0.1:0")
