@@ -249,6 +249,35 @@ fn a_remote_that_sends_after_half_close_harms_nobody() {
     }
 }
 
+#[test]
+fn a_drain_ends_everybody_but_those_whose_handlers_are_stuck() {
+    let (go, stuck) = bounded::<()>(0);
+    let server = lines(move || {
+        let stuck = stuck.clone();
+        handler_fn(move |_message, cx| {
+            // Ignores the drain until the test is over.
+            let _ = stuck.recv_timeout(PATIENCE);
+            cx.send("at last");
+            Ok(Next::Continue)
+        })
+    })
+    .concurrency(Concurrency::pool(1))
+    .spawn()
+    .expect("serves");
+    let mut asking: Vec<_> = (0..3).map(|_| client(&server)).collect();
+    asking.iter_mut().for_each(|client| writeln!(client, "a question").expect("sent"));
+    let mut idle: Vec<_> = (0..10).map(|_| client(&server)).collect();
+    until("all are here", || server.stats().connections_open == 13);
+    let report = server.drain(Duration::from_millis(300));
+    // One held the only worker, one the reserve.
+    assert_eq!((report.stuck, report.stuck_peers.len()), (2, 2), "{report}");
+    assert_eq!(report.told + report.forced, 11, "{report}");
+    for client in &mut idle {
+        assert_eq!(client.read(&mut [0; 8]).expect("its end"), 0);
+    }
+    drop(go);
+}
+
 /// An error that cannot even be written down.
 #[derive(Debug)]
 struct Unspeakable;
@@ -325,6 +354,41 @@ fn a_handler_that_is_thrown_away_ends_one_connection_however_it_takes_it() {
             assert_eq!(client.read(&mut [0; 8]).expect("its end"), 0, "{concurrency:?}");
         }
         server.stop();
+    }
+}
+
+#[test]
+fn a_drain_ends_although_datagrams_come_faster_than_they_are_handled() {
+    let handler = || {
+        handler_fn(|_message, _cx| {
+            pass(Duration::from_millis(2));
+            Ok(Next::Continue)
+        })
+    };
+    for concurrency in [Concurrency::Inline, Concurrency::threads(1), Concurrency::pool(1)] {
+        let server = Server::new(move |_peer| handler())
+            .udp("127.0.0.1:0")
+            .concurrency(concurrency)
+            .spawn()
+            .expect("serves");
+        let (to, over) = (address(&server), Arc::new(AtomicBool::new(false)));
+        let flood = spawn({
+            let over = over.clone();
+            move || {
+                let sockets: Vec<_> = (0..4)
+                    .map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"))
+                    .collect();
+                while !over.load(Ordering::Relaxed) {
+                    sockets.iter().for_each(|socket| drop(socket.send_to(b"more", to)));
+                    pass(Duration::from_millis(1));
+                }
+            }
+        });
+        until("it is at work", || server.stats().datagrams_handled > 20);
+        let report = server.drain(Duration::from_secs(5));
+        over.store(true, Ordering::Relaxed);
+        flood.join().expect("it ends");
+        assert!(report.took < Duration::from_secs(3), "{concurrency:?}: {report}");
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) enum Shape {
     Queue = 1,
 }
 
+/// Workers beyond the maximum that a drain may call in.
+const RESERVES: usize = 2;
+
 /// Who holds the poll.
 const NOBODY: usize = usize::MAX;
 /// The thread that serves, which runs no handlers.
@@ -47,7 +50,7 @@ pub(crate) enum Duty {
 #[derive(Debug)]
 pub(crate) struct Crew {
     members: Box<[Member]>,
-    /// Workers at most. The members' last place is in reserve for a drain.
+    /// Workers at most. The members' last places are in reserve for a drain.
     max: usize,
     state: Mutex<State>,
     /// A thread has ended.
@@ -87,7 +90,7 @@ pub(crate) enum Called {
 impl Crew {
     pub(crate) fn new(max: usize, allowance: usize, shape: Shape) -> Self {
         Self {
-            members: (0..=max).map(|_| Member::new()).collect(),
+            members: (0..max + RESERVES).map(|_| Member::new()).collect(),
             max,
             state: Mutex::new(State {
                 sleeping: Vec::new(),
@@ -203,9 +206,12 @@ impl Crew {
     }
 
     /// Lets one worker in beyond the maximum: every other one is blocked, and a drain has people to tell.
-    pub(crate) fn call_reserve(&self) -> Called {
+    /// It may block as well, in the first handler that it meets; once everybody is forced to end another
+    /// one is let in, which meets no handler any more.
+    pub(crate) fn call_reserve(&self, forcing: bool) -> Called {
         let mut state = self.state.lock();
-        if state.started != self.max || state.awake > 0 {
+        let most = self.max + if forcing { RESERVES } else { 1 };
+        if !(self.max..most).contains(&state.started) || state.awake > 0 {
             return Called::Nobody;
         }
         let worker = state.started;

@@ -175,7 +175,8 @@ impl Engine {
             self.tell_everybody(Why::DRAIN);
         }
         if self.crew.all_blocked() && !self.ready.is_empty() {
-            let called = self.crew.call_reserve();
+            let forcing = self.core.stage() >= Stage::Forcing;
+            let called = self.crew.call_reserve(forcing);
             self.start(&called);
         }
         if self.is_empty() {
@@ -191,6 +192,10 @@ impl Engine {
             }
         }
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
+            if let Some(socket) = listener.socket() {
+                // Without it a drain lasts for as long as datagrams come faster than they are handled.
+                drop(socket.refuse_new());
+            }
             // Everything that has arrived is taken once more; then the intake is closed.
             if listener.announce() {
                 self.enqueue(Token::Datagrams(index));

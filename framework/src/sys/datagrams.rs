@@ -11,7 +11,7 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage,
     recvmmsg, recvmsg, sendmmsg, sendmsg, setsockopt, sockopt,
 };
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Type};
 
 /// Datagrams fetched or sent by one system call at most.
 pub(crate) const BATCH: usize = 32;
@@ -185,6 +185,13 @@ impl DatagramSocket {
         SockRef::from(&fd).bind(&addr.into())?;
         let addr = crate::sys::socket::local_addr(&fd)?;
         Ok(Self { fd, addr, wildcard })
+    }
+
+    /// Drops every datagram to come. Those that have arrived can still be received. It sits on the
+    /// socket, not on the descriptor: only for sockets that nobody else uses.
+    pub(crate) fn refuse_new(&self) -> io::Result<()> {
+        const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
+        SockRef::from(&self.fd).attach_filter(&NOTHING)
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
