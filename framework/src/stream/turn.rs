@@ -407,7 +407,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Writes what is collected and queued, as much as the peer takes.
+    /// Writes what is collected and queued, as much as the peer takes. Any progress in the turn counts.
     pub(super) fn flush(&mut self) {
         if matches!(self.conn.phase, Phase::Lingering { .. } | Phase::Ended(_)) {
             return self.desk.out.clear();
@@ -418,7 +418,6 @@ impl Turn<'_> {
         match self.conn.line.flush(&mut self.desk.out) {
             Ok(flushed) => {
                 self.sent += flushed.sent;
-                // What its handler's own sends have achieved in this turn counts as well.
                 let progress = self.sent > 0 || self.conn.times.stalled_since.is_none();
                 if !flushed.pending {
                     self.conn.times.stalled_since = None;
