@@ -1,4 +1,5 @@
-//! A socket-server framework: write one handler; it serves TCP and UDP with the concurrency you select.
+//! A socket-server framework: write one handler; it serves TCP, UDP and Unix sockets, with the concurrency
+//! you select.
 //!
 //! Handlers are plain blocking code. There is no async runtime, and no unsafe code.
 //!
@@ -32,9 +33,9 @@
 //!
 //! | | gets | state | serves |
 //! |---|---|---|---|
-//! | [`Handler`] | one message at a time | a value for each peer | TCP, UDP |
-//! | [`StreamHandler`] | a [`Stream`] to read and write as it likes | a value for each connection | TCP |
-//! | [`DatagramHandler`] | one [`Datagram`] at a time | one value for all | UDP |
+//! | [`Handler`] | one message at a time | a value for each peer | streams, datagrams |
+//! | [`StreamHandler`] | a [`Stream`] to read and write as it likes | a value for each connection | streams |
+//! | [`DatagramHandler`] | one [`Datagram`] at a time | one value for all | datagrams |
 //!
 //! [`handler_fn`] makes a closure a [`Handler`]. Each callback of a [`Handler`] gets a [`Context`]: it
 //! sends, says who the [`Peer`] is, and makes a [`Remote`] that sends from any thread. Each callback
@@ -43,7 +44,8 @@
 //! **What cuts messages out of a stream** is a [`Framing`]: raw reads, lines, or a length before each
 //! message. The module [`codec`] has them without any socket. A datagram is a message as it is.
 //!
-//! **What serves** is a [`Server`]: listeners ([`Listen`]), limits and timeouts, each with a default that
+//! **What serves** is a [`Server`]: listeners ([`Listen`]: TCP, UDP, Unix streams and datagrams, sockets that
+//! the program has bound), a filter ([`Verdict`]), limits and timeouts, each with a default that
 //! is listed [there](Server#defaults). [`Server::bind`] opens the listeners and gives a [`BoundServer`]
 //! that knows its addresses; [`Server::serve`] runs on the calling thread, [`Server::spawn`] on its own.
 //! [`TcpServer`] and [`UdpServer`] are short ways in.
