@@ -1,5 +1,4 @@
-//! A socket-server framework: write one handler; it serves TCP, UDP and Unix sockets, with the concurrency
-//! you select.
+//! A socket-server framework: write one handler; it serves TCP, UDP and Unix sockets, as concurrently as you say.
 //!
 //! Handlers are plain blocking code. There is no async runtime, and no unsafe code.
 //!
