@@ -1,8 +1,9 @@
-//! A framing of one's own: what it implements, and how its word is checked.
+//! A framing of one's own: what it implements, and what its messages go out by.
 
 use std::fmt;
 use std::sync::Arc;
 
+use crate::codec::checked::CustomDecoder;
 use crate::codec::{Decoded, EncodeError, FrameError};
 
 /// A framing of one's own, for [`Framing::custom`](crate::codec::Framing::custom).
@@ -110,8 +111,9 @@ pub trait Decode: Send + 'static {
     /// frame consumes. `Skipped` are bytes that belong to no message. An answer that breaks these rules
     /// is a bad frame, [`FrameError::Custom`], with a text that says so.
     ///
-    /// Frames are held to the maximum of the framing
-    /// ([`Framing::max_frame`](crate::codec::Framing::max_frame)) by the caller.
+    /// No more bytes are shown than the largest frame may have
+    /// ([`Framing::max_frame`](crate::codec::Framing::max_frame)): if they are `Incomplete`, the frame is
+    /// [`FrameError::TooLong`].
     ///
     /// # Errors
     ///
@@ -181,13 +183,13 @@ impl Custom {
         Self { codec: Arc::new(codec), max: Self::DEFAULT_MAX }
     }
 
+    /// (A frame of no bytes would never end.)
     pub(super) fn max_frame(self, bytes: usize) -> Self {
-        Self { max: bytes, ..self }
+        Self { max: bytes.max(1), ..self }
     }
 
     pub(super) fn decoder(&self) -> CustomDecoder {
-        let codec = self.codec.clone();
-        CustomDecoder { codec, state: None, max: self.max, reported: false }
+        CustomDecoder::new(self.codec.clone(), self.max)
     }
 
     pub(super) fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
@@ -231,88 +233,61 @@ impl Drop for Appended<'_> {
     }
 }
 
-/// A stream's state as its codec sees it, and what keeps the codec to its word.
-pub(super) struct CustomDecoder {
-    codec: Arc<dyn Codec>,
-    /// Made when the first bytes come: a connection that has never spoken owns none.
-    state: Option<Box<dyn Decode>>,
-    max: usize,
-    /// The last answer was an error after which decoding goes on: the next one must consume something.
-    reported: bool,
-}
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
-impl CustomDecoder {
-    pub(super) fn decode(&mut self, bytes: &[u8]) -> Result<Decoded, FrameError> {
-        let answer = self.state().decode(bytes);
-        self.check(answer, bytes.len())
-    }
+    use super::*;
 
-    pub(super) fn decode_end(&mut self, bytes: &[u8]) -> Result<Decoded, FrameError> {
-        let answer = self.state().decode_end(bytes);
-        match self.check(answer, bytes.len())? {
-            Decoded::Incomplete if !bytes.is_empty() => {
-                Err(FrameError::Unfinished { have: bytes.len() })
-            }
-            decoded => Ok(decoded),
+    /// Encodes as told.
+    struct Told(fn(&[u8], &mut Vec<u8>) -> Result<(), EncodeError>);
+
+    impl Codec for Told {
+        fn decoder(&self) -> Box<dyn Decode> {
+            Box::new(Self(self.0))
+        }
+
+        fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+            (self.0)(message, out)
         }
     }
 
-    fn state(&mut self) -> &mut dyn Decode {
-        &mut **self.state.get_or_insert_with(|| self.codec.decoder())
+    impl Decode for Told {
+        fn decode(&mut self, _bytes: &[u8]) -> Result<Decoded, FrameError> {
+            Ok(Decoded::Incomplete)
+        }
     }
 
-    /// An answer about so many bytes, if it keeps the rules.
-    fn check(
-        &mut self,
-        answer: Result<Decoded, FrameError>,
-        bytes: usize,
-    ) -> Result<Decoded, FrameError> {
-        let reported = std::mem::take(&mut self.reported);
-        if let Some(broken) = broken_rule(&answer, bytes, reported) {
-            return Err(FrameError::custom(broken));
-        }
-        match &answer {
-            Err(why) => self.reported = !why.is_fatal(),
-            Ok(Decoded::Frame { consumed, .. }) if *consumed > self.max => return self.too_long(),
-            // The frame would be longer than all there is.
-            Ok(Decoded::Incomplete) if bytes >= self.max.max(1) => return self.too_long(),
-            Ok(_) => {}
-        }
-        answer
+    fn encoding(encode: fn(&[u8], &mut Vec<u8>) -> Result<(), EncodeError>) -> Custom {
+        Custom::new(Told(encode)).max_frame(8)
     }
 
-    fn too_long(&self) -> Result<Decoded, FrameError> {
-        Err(FrameError::TooLong { max: self.max, skipping: false })
-    }
-}
-
-impl fmt::Debug for CustomDecoder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CustomDecoder").field("max", &self.max).finish_non_exhaustive()
-    }
-}
-
-/// The rule of [`Decode::decode`] that an answer about so many bytes breaks. `reported`: the last answer
-/// was an error that is not fatal.
-fn broken_rule(
-    answer: &Result<Decoded, FrameError>,
-    bytes: usize,
-    reported: bool,
-) -> Option<&'static str> {
-    let consumed = match answer {
-        Ok(Decoded::Frame { consumed, .. } | Decoded::Skipped { consumed }) => Some(*consumed),
-        Ok(Decoded::Incomplete) | Err(_) => None,
-    };
-    let fatal = answer.as_ref().is_err_and(FrameError::is_fatal);
-    match answer {
-        _ if consumed == Some(0) => Some("the codec consumed no bytes"),
-        _ if consumed > Some(bytes) => Some("the codec consumed more bytes than there are"),
-        Ok(Decoded::Frame { body, consumed }) if body.start > body.end || body.end > *consumed => {
-            Some("the codec reported a body that is not in its frame")
-        }
-        _ if reported && consumed.is_none() && !fatal => {
-            Some("the codec reported an error, and did not go on behind it")
-        }
-        _ => None,
+    #[test]
+    fn what_a_codec_appends_counts_as_a_whole_or_not_at_all() {
+        let encoded = |custom: &Custom, message: &[u8]| {
+            let mut out = b"before ".to_vec();
+            let result = catch_unwind(AssertUnwindSafe(|| custom.encode(message, &mut out)));
+            (result.ok(), String::from_utf8(out).unwrap())
+        };
+        let mut way = encoding(|message, out| {
+            out.extend_from_slice(message);
+            if message == b"half" { Err(EncodeError::custom("only a half")) } else { Ok(()) }
+        });
+        assert_eq!(encoded(&way, b"12345678"), (Some(Ok(())), "before 12345678".to_owned()));
+        let refused = EncodeError::TooLong { len: 9, max: 8 };
+        assert_eq!(encoded(&way, b"123456789"), (Some(Err(refused)), "before ".to_owned()));
+        let refused = EncodeError::custom("only a half");
+        assert_eq!(encoded(&way, b"half"), (Some(Err(refused)), "before ".to_owned()));
+        way = encoding(|message, out| {
+            out.extend_from_slice(message);
+            panic!("planned");
+        });
+        assert_eq!(encoded(&way, b"abc"), (None, "before ".to_owned()));
+        way = encoding(|_, out| {
+            out.clear();
+            Ok(())
+        });
+        let refused = EncodeError::custom("the codec removed bytes of earlier messages");
+        assert_eq!(encoded(&way, b"abc"), (Some(Err(refused)), String::new()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::codec::custom::CustomDecoder;
+use crate::codec::checked::CustomDecoder;
 use crate::codec::delimiter::DelimiterDecoder;
 use crate::codec::length_prefix::PrefixDecoder;
 use crate::codec::lines::LineDecoder;

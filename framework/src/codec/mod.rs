@@ -34,6 +34,7 @@ mod delimiter;
 
 mod fixed;
 
+mod checked;
 mod custom;
 
 mod envelope;
@@ -230,7 +231,7 @@ impl Framing {
     }
 
     /// Sets the largest frame body in bytes, in both directions; line end, delimiter and prefix not
-    /// counted. Of a framing of one's own it is the largest frame, with all that belongs to it.
+    /// counted. Of a framing of one's own it is the largest frame, with all that belongs to it (1 at least).
     ///
     /// No effect on [`raw`](Self::raw), where a read never returns more than the read buffer, nor on
     /// [`fixed`](Self::fixed), whose length is its maximum.
