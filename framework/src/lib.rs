@@ -40,8 +40,9 @@
 //! sends, says who the [`Peer`] is, and makes a [`Remote`] that sends from any thread. Each callback
 //! returns a [`Next`], which says how it goes on; a connection ends for exactly one [`CloseReason`].
 //!
-//! **What cuts messages out of a stream** is a [`Framing`]: raw reads, lines, or a length before each
-//! message. The module [`codec`] has them without any socket. A datagram is a message as it is.
+//! **What cuts messages out of a stream** is a [`Framing`]: raw reads, lines, a delimiter, a fixed length,
+//! a length before each message, or a [`Codec`](codec::Codec) of your own. The module [`codec`] has them
+//! without any socket. A datagram is a message as it is.
 //!
 //! **What serves** is a [`Server`]: listeners ([`Listen`]: TCP, UDP, Unix streams and datagrams, sockets that
 //! the program has bound), a filter ([`Verdict`]), limits and timeouts, each with a default that

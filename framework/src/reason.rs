@@ -24,9 +24,10 @@ pub enum CloseReason {
     HandlerDeadline,
     /// A message was longer than the framing allows.
     FrameTooLarge,
-    /// The bytes were no message: a negative length, or FIN in the middle of one.
+    /// The bytes were no message: a negative length, FIN in the middle of one, or whatever a codec of
+    /// one's own refuses.
     BadFrame,
-    /// A callback of the handler panicked.
+    /// A callback of the handler panicked, or a codec of one's own.
     HandlerPanic,
     /// A callback of the handler returned an error: its text.
     HandlerErr(String),

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use crate::codec::Envelope;
+use crate::codec::{EncodeError, Envelope, Framing};
 use crate::config::Overflow;
 
 /// What one queued message costs beside its bytes, so that many empty ones cannot grow for ever.
@@ -30,6 +30,23 @@ pub(crate) enum Chunk {
 }
 
 impl Chunk {
+    /// A message, framed. A codec of one's own runs here, and may panic: hold no lock.
+    pub(crate) fn framed(framing: &Framing, message: &[u8]) -> Result<Self, EncodeError> {
+        let mut framed = Vec::with_capacity(message.len() + 8);
+        framing.encode(message, &mut framed)?;
+        Ok(Self::Framed(framed))
+    }
+
+    /// A message that others get as well: shared, unless its framing is a codec of one's own, which may
+    /// put anything anywhere. As [`Chunk::framed`], hold no lock.
+    pub(crate) fn shared(framing: &Framing, message: &Arc<[u8]>) -> Result<Self, EncodeError> {
+        match framing.envelope(message.len()) {
+            Err(EncodeError::NoEnvelope) => Self::framed(framing, message),
+            Err(why) => Err(why),
+            Ok(envelope) => Ok(Self::Shared { envelope, body: message.clone() }),
+        }
+    }
+
     pub(crate) fn pieces(&self) -> [&[u8]; 3] {
         match self {
             Self::Framed(bytes) => [bytes, &[], &[]],

@@ -87,27 +87,34 @@ impl Remote {
     ///
     /// # Errors
     /// [`SendError`] says why it was not taken.
+    ///
+    /// # Panics
+    /// Only if a codec of one's own ([`Codec`](crate::codec::Codec)) does: it runs on the calling
+    /// thread. Nothing was sent then, and the connection goes on.
     pub fn send(&self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
         let message = message.as_ref();
-        let mut framed = Vec::with_capacity(message.len() + 8);
-        if self.line.peer.is_datagram() {
-            framed.extend_from_slice(message);
+        let chunk = if self.line.peer.is_datagram() {
+            Chunk::Framed(message.to_vec())
         } else {
-            self.line.settings.framing.encode(message, &mut framed)?;
-        }
-        self.line.send_from_elsewhere(Chunk::Framed(framed))
+            Chunk::framed(&self.line.settings.framing, message)?
+        };
+        self.line.send_from_elsewhere(chunk)
     }
 
-    /// Sends a message that many peers share, without copying it for each.
+    /// Sends a message that many peers share, without copying it for each. (A codec of one's own
+    /// encodes it for each.)
     ///
     /// # Errors
+    /// As [`Remote::send`].
+    ///
+    /// # Panics
     /// As [`Remote::send`].
     pub fn send_shared(&self, message: &Arc<[u8]>) -> Result<(), SendError> {
         if self.line.peer.is_datagram() {
             return self.send(message);
         }
-        let envelope = self.line.settings.framing.envelope(message.len())?;
-        self.line.send_from_elsewhere(Chunk::Shared { envelope, body: message.clone() })
+        let chunk = Chunk::shared(&self.line.settings.framing, message)?;
+        self.line.send_from_elsewhere(chunk)
     }
 
     /// Who is at the other end.

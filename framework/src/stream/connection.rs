@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::codec::Decoder;
+use crate::codec::{Decoded, Decoder, FrameError};
 use crate::desk::After;
 use crate::event::Traffic;
-use crate::handler::{Actor, Factory, Handler, StreamHandler};
+use crate::handler::{Actor, Factory, Handler, StreamHandler, discard, isolated};
 use crate::outbox::Line;
 use crate::reason::CloseReason;
 use crate::stage::Core;
@@ -152,6 +152,19 @@ impl Connection {
         }
     }
 
+    /// Looks for the next message in bytes that are not handled yet. A codec of one's own is the user's
+    /// code: its panic becomes the reason to end this connection.
+    #[inline]
+    pub(crate) fn decode(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<Result<Decoded, FrameError>, CloseReason> {
+        let (decoder, ending) = (&mut self.decoder, self.input == Input::Ending);
+        let is_users = decoder.is_custom();
+        let mut decode = || if ending { decoder.decode_end(bytes) } else { decoder.decode(bytes) };
+        if is_users { isolated(|| Ok(decode())) } else { Ok(decode()) }
+    }
+
     /// Whether as much waits for the peer that it is not read: from the high mark on, down to the low
     /// one.
     pub(crate) fn is_held(&mut self) -> bool {
@@ -227,9 +240,11 @@ impl Connection {
     /// Closes the socket; then tells the handler the reason, however long it takes. The permit is the
     /// caller's to give back, once the slot is free as well.
     pub(crate) fn close(self, reason: &CloseReason) -> Permit {
-        let Self { line, socket, service, permit, .. } = self;
+        let Self { line, socket, service, permit, decoder, .. } = self;
         line.close();
         drop(socket);
+        // What a codec of one's own remembers is the user's, and so is its destructor.
+        discard(decoder);
         match service {
             Service::Messages(mut actor) => actor.finish(reason),
             Service::Bytes(mut actor) => actor.finish(reason),

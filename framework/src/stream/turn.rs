@@ -295,15 +295,20 @@ impl Turn<'_> {
         let mut used = 0;
         self.conn.left_over = false;
         loop {
-            let at_end = self.conn.input == Input::Ending;
             if !self.may_handle() {
                 // What the budget, a pause or a slow peer leaves over comes first next time.
                 self.conn.left_over = self.is_open() && used < bytes.len();
                 return used;
             }
             let rest = &bytes[used..];
-            let decoder = &mut self.conn.decoder;
-            match if at_end { decoder.decode_end(rest) } else { decoder.decode(rest) } {
+            let decoded = match self.conn.decode(rest) {
+                Ok(decoded) => decoded,
+                Err(reason) => {
+                    self.step(Step::Close(reason));
+                    return used;
+                }
+            };
+            match decoded {
                 Ok(Decoded::Frame { body, consumed }) => {
                     used += consumed;
                     self.messages += 1;
@@ -312,7 +317,7 @@ impl Turn<'_> {
                 }
                 Ok(Decoded::Skipped { consumed }) => {
                     used += consumed;
-                    self.conn.skipping = !rest[..consumed].ends_with(b"\n");
+                    self.conn.skipping = self.conn.decoder.is_skipping();
                 }
                 Ok(Decoded::Incomplete) => return used,
                 Err(why) => self.reject(&why),
