@@ -81,6 +81,10 @@ impl Remote {
         Self { line }
     }
 
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
     /// Sends one message, framed as its connection is; over datagrams, as one datagram.
     ///
     /// Ok means taken, not arrived: the peer may vanish before it reads.
@@ -106,8 +110,8 @@ impl Remote {
         if self.line.peer.is_datagram() {
             return self.send(message);
         }
-        let envelope = self.line.settings.framing.envelope(message.len())?;
-        self.line.send_from_elsewhere(Chunk::Shared { envelope, body: message.clone() })
+        let chunk = Chunk::shared(&self.line.settings.framing, message)?;
+        self.line.send_from_elsewhere(chunk)
     }
 
     /// Who is at the other end.
