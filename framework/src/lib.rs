@@ -123,7 +123,7 @@ pub use handler::{
     Context, Datagram, DatagramHandler, Handler, HandlerFn, Next, Replies, Stream, StreamHandler,
     handler_fn,
 };
-pub use outbox::{Remote, SendError};
+pub use outbox::{FanOut, Group, GroupRules, Remote, SendError};
 pub use peer::{Address, ConnectionId, Credentials, Peer, UnixName};
 pub use reason::CloseReason;
 pub use schedule::{Concurrency, DrainReport};

@@ -131,6 +131,18 @@ impl Unsent {
             }
         }
     }
+
+    /// What became of the datagram that was queued last, for this peer. What others had waiting may have
+    /// failed as well.
+    fn of_the_last(&self, peer: &Address) -> Result<(), SendError> {
+        match self.0.last() {
+            Some((to, Some(error))) if to == peer => match error.raw_os_error() {
+                Some(errno) => Err(SendError::Refused(errno)),
+                None => Err(SendError::Full),
+            },
+            _ => Ok(()),
+        }
+    }
 }
 
 impl DatagramListener {
@@ -194,13 +206,21 @@ impl DatagramOutlet for DatagramListener {
             queue.push(&Outgoing { bytes, peer, from }, unsent);
             queue.flush(socket, &self.core, unsent);
         });
-        // What others had waiting may have failed as well: only the last one is ours.
-        match unsent.0.last() {
-            Some((to, Some(error))) if to == peer => match error.raw_os_error() {
-                Some(errno) => Err(SendError::Refused(errno)),
-                None => Err(SendError::Full),
-            },
-            _ => Ok(()),
-        }
+        unsent.of_the_last(peer)
+    }
+
+    /// Queues one datagram. It leaves when a batch is together, or at the next flush.
+    fn queue(&self, bytes: &[u8], peer: &Address, from: Option<IpAddr>) -> Result<(), SendError> {
+        let unsent = self.with_replies(|queue, socket, unsent| {
+            queue.push(&Outgoing { bytes, peer, from }, unsent);
+            if queue.waiting.len() >= BATCH {
+                queue.flush(socket, &self.core, unsent);
+            }
+        });
+        unsent.of_the_last(peer)
+    }
+
+    fn flush(&self) {
+        self.flush_replies();
     }
 }

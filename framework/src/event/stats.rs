@@ -42,8 +42,12 @@ pub struct Stats {
     pub replies_withheld: u64,
     /// Replies that could not be sent.
     pub replies_failed: u64,
-    /// Messages that a full outbox dropped.
+    /// Messages that were dropped because as much waited for their peer as may.
     pub messages_skipped: u64,
+    /// Messages that were sent to a [`Group`](crate::Group) with members here.
+    pub fan_outs: u64,
+    /// What members here took of these, each for itself.
+    pub fan_out_copies: u64,
     /// Failures of accept(2).
     pub accept_errors: u64,
     /// Workers that blocked in a handler and were replaced.
@@ -161,6 +165,8 @@ pub(crate) struct Counters {
     replies_withheld: AtomicU64,
     replies_failed: AtomicU64,
     skipped: AtomicU64,
+    fan_outs: AtomicU64,
+    fan_out_copies: AtomicU64,
     accept_errors: AtomicU64,
     workers_replaced: AtomicU64,
     turns: Buckets,
@@ -229,6 +235,11 @@ impl Counters {
         add(&self.skipped, messages as u64);
     }
 
+    pub(crate) fn fanned_out(&self, taken: usize) {
+        add(&self.fan_outs, 1);
+        add(&self.fan_out_copies, taken as u64);
+    }
+
     pub(crate) fn snapshot(&self, connections_open: usize) -> Stats {
         Stats {
             connections_accepted: read(&self.accepted),
@@ -245,6 +256,8 @@ impl Counters {
             replies_withheld: read(&self.replies_withheld),
             replies_failed: read(&self.replies_failed),
             messages_skipped: read(&self.skipped),
+            fan_outs: read(&self.fan_outs),
+            fan_out_copies: read(&self.fan_out_copies),
             accept_errors: read(&self.accept_errors),
             workers_replaced: read(&self.workers_replaced),
             turns: self.turns.snapshot(),

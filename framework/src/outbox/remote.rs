@@ -81,6 +81,10 @@ impl Remote {
         Self { line }
     }
 
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
     /// Sends one message, framed as its connection is; over datagrams, as one datagram.
     ///
     /// Ok means taken, not arrived: the peer may vanish before it reads.

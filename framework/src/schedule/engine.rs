@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::datagram::{DatagramListener, Session};
 use crate::desk::Why;
 use crate::event::Event;
-use crate::outbox::Post;
+use crate::outbox::{Post, Reach};
 use crate::peer::ConnectionId;
 use crate::schedule::Concurrency;
 use crate::schedule::crew::{Called, Crew, Shape};
@@ -21,6 +21,7 @@ use crate::stream::Connection;
 use crate::stream::admit::Gate;
 use crate::stream::listen::StreamListener;
 use crate::sys::poll::{Event as PollEvent, Events, Poller};
+use crate::sys::wake::Wake;
 use crate::timer::{Alarm, Moment, Timers};
 
 /// The listeners of a server.
@@ -253,12 +254,16 @@ impl Engine {
 
     /// Queues a connection that has its bit set: with the worker that waits on it itself, or for all.
     pub(super) fn enqueue_connection(&self, id: ConnectionId) {
-        // Under `Threads` only.
-        let owner = self.connections.slot(id).and_then(|slot| slot.owner());
-        match owner.and_then(|worker| self.crew.member(worker).wake.get()) {
+        match self.own_wake(id) {
             Some(wake) => wake.raise(),
             None => self.enqueue(Token::Connection(id)),
         }
+    }
+
+    /// What wakes the worker that waits on this connection itself. Under `Threads` only.
+    fn own_wake(&self, id: ConnectionId) -> Option<&Wake> {
+        let owner = self.connections.slot(id).and_then(|slot| slot.owner());
+        owner.and_then(|worker| self.crew.member(worker).wake.get())
     }
 
     /// Puts a token into the ready queue, and sees to it that somebody comes for it.
@@ -327,5 +332,42 @@ impl Post for Engine {
 
     fn skipped(&self, messages: usize) {
         self.core.events.counters.skipped(messages);
+    }
+
+    fn deliver_all(&self, ids: &mut dyn Iterator<Item = ConnectionId>) {
+        let mut queued = 0;
+        for id in ids.filter(|id| self.connections.notify(*id, Why::SEND)) {
+            match self.own_wake(id) {
+                Some(wake) => wake.raise(),
+                None => {
+                    self.ready.push(Token::Connection(id));
+                    queued += 1;
+                }
+            }
+        }
+        match self.crew.shape() {
+            Shape::Leader if queued > 0 => self.wake_poller(),
+            Shape::Leader => {}
+            Shape::Queue => {
+                // Nobody who sleeps is left long before a large group is through.
+                let mut called = Called::Sleeper;
+                while queued > 0 && !matches!(called, Called::Nobody) {
+                    called = self.crew.call_in();
+                    self.start(&called);
+                    queued -= 1;
+                }
+            }
+        }
+    }
+
+    fn fanned_out(&self, taken: usize) {
+        self.core.events.counters.fanned_out(taken);
+    }
+
+    fn reach(&self) -> Reach {
+        match self.concurrency {
+            Concurrency::Threads { .. } => Reach::AtOnce,
+            Concurrency::Inline | Concurrency::Pool { .. } => Reach::ByTurns,
+        }
     }
 }

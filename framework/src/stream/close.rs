@@ -47,6 +47,20 @@ fn how_to_close(conn: &Connection, unread: bool, has_sent: bool, core: &Core) ->
 }
 
 impl Turn<'_> {
+    /// More was to wait for the peer than may. What still waits, a last word perhaps, leaves if the peer
+    /// takes all of it now; it is not waited for.
+    pub(super) fn overflow(&mut self) {
+        let in_time = matches!(self.conn.phase, Phase::Open | Phase::Flushing(_));
+        if in_time {
+            self.flush();
+        }
+        if in_time && self.conn.line.waiting() == 0 && !matches!(self.conn.phase, Phase::Ended(_)) {
+            self.conn.phase = Phase::Flushing(CloseReason::Overflow);
+            return self.close_if_flushed();
+        }
+        self.end(CloseReason::Overflow);
+    }
+
     /// Goes on towards the end once nothing waits to be written.
     pub(super) fn close_if_flushed(&mut self) {
         let flushed = self.desk.out.is_empty() && self.conn.line.waiting() == 0;

@@ -66,7 +66,7 @@ impl Turn<'_> {
             });
         }
         if why.has(Why::OVERFLOW) {
-            return self.end(CloseReason::Overflow);
+            return self.overflow();
         }
         self.heed(why);
         if why.has(Why::START) {
