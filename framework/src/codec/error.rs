@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::fault::Fault;
+
 /// Why the peer's bytes are no frame. Always the peer's doing, never the handler's.
 ///
 /// # Examples
@@ -68,6 +70,14 @@ impl FrameError {
     }
 }
 
+impl FrameError {
+    /// Whose fault it is: always the peer's.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        Fault::Peer
+    }
+}
+
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -112,6 +122,14 @@ pub enum EncodeError {
         /// The largest that can be sent.
         max: usize,
     },
+}
+
+impl EncodeError {
+    /// Whose fault it is: always of whoever wanted it sent.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        Fault::Caller
+    }
 }
 
 impl fmt::Display for EncodeError {

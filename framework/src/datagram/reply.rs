@@ -7,6 +7,7 @@ use crate::datagram::guard::{Guard, Print};
 use crate::datagram::listen::DatagramListener;
 use crate::event::Event;
 use crate::outbox::{DatagramOutlet, SendError};
+use crate::peer::Address;
 use crate::stage::Core;
 use crate::sys::datagrams::{BATCH, DatagramSocket, Outgoing, SendBatch};
 
@@ -31,8 +32,8 @@ impl ReplyQueue {
         self.waiting.is_empty()
     }
 
-    /// Takes a reply, unless the guard withholds it or too many wait.
-    fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) {
+    /// Takes a reply, unless the guard withholds it or too many wait. Returns how many bytes were taken.
+    fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) -> usize {
         let Outgoing { bytes, peer, from } = *reply;
         if !self.guard.may_send(peer, Print::of(bytes)) {
             unsent.0.push((peer, None));
@@ -42,7 +43,9 @@ impl ReplyQueue {
             unsent.0.push((peer, Some(io::ErrorKind::WouldBlock.into())));
         } else {
             self.waiting.push(bytes, peer, from);
+            return bytes.len();
         }
+        0
     }
 
     /// Sends what waits, if the socket takes any. A reply that the system refuses is skipped: the others
@@ -81,12 +84,12 @@ impl ReplyQueue {
 struct Unsent(Vec<(SocketAddr, Option<io::Error>)>);
 
 impl Unsent {
-    fn tell(&self, core: &Core) {
+    fn tell(&self, core: &Core, listener: &Address) {
         for (peer, refused) in &self.0 {
-            let peer = *peer;
+            let peer = &Address::Udp(*peer);
             match refused {
-                None => core.events.emit(&Event::ReplyWithheld { peer }),
-                Some(error) => core.events.emit(&Event::ReplyFailed { peer, error }),
+                None => core.events.emit(&Event::ReplyWithheld { peer, listener }),
+                Some(error) => core.events.emit(&Event::ReplyFailed { peer, listener, error }),
             }
         }
     }
@@ -94,23 +97,30 @@ impl Unsent {
 
 impl DatagramListener {
     /// Takes over what a turn has collected, in answer to a datagram with this print. It leaves with
-    /// the replies of other turns: at the end of the batch, or when a batch is together.
-    pub(super) fn commit(&self, collected: &mut SendBatch, heard: Option<(SocketAddr, Print)>) {
+    /// the replies of other turns: at the end of the batch, or when a batch is together. Returns how many
+    /// bytes were let out.
+    pub(super) fn commit(
+        &self,
+        collected: &mut SendBatch,
+        heard: Option<(SocketAddr, Print)>,
+    ) -> usize {
         if collected.is_empty() && heard.is_none() {
-            return;
+            return 0;
         }
+        let mut taken = 0;
         self.with_replies(|queue, socket, unsent| {
             if let Some((peer, print)) = heard {
                 queue.guard.heard(peer, print);
             }
             for reply in collected.iter() {
-                queue.push(&reply, unsent);
+                taken += queue.push(&reply, unsent);
                 if queue.waiting.len() >= BATCH {
                     queue.flush(socket, &self.core, unsent);
                 }
             }
         });
         collected.clear();
+        taken
     }
 
     /// Sends what waits.
@@ -135,7 +145,7 @@ impl DatagramListener {
         if let Some(socket) = self.socket() {
             act(&mut self.replies.lock(), &socket, &mut unsent);
         }
-        unsent.tell(&self.core);
+        unsent.tell(&self.core, &self.address);
         unsent
     }
 }

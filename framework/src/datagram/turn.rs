@@ -63,6 +63,9 @@ pub(crate) fn run(
 impl Turn<'_> {
     /// Returns whether datagrams still wait.
     fn go(&mut self, why: Why, datagram: Option<&Fetched>) -> bool {
+        if why.has(Why::START) {
+            self.session.begins();
+        }
         if why.has(Why::FORCE) {
             self.end(CloseReason::Forced);
             return false;
@@ -111,8 +114,6 @@ impl Turn<'_> {
     }
 
     fn start(&mut self) {
-        let peer = &self.session.line.peer;
-        self.listener.core.events.emit(&Event::Opened { id: self.id, peer });
         match self.session.actor.make(&self.session.line.peer) {
             Ok(()) => self.set_up(),
             Err(reason) => self.end(reason),
@@ -161,7 +162,8 @@ impl Turn<'_> {
     fn handle(&mut self, bytes: &[u8], truncated: bool) {
         let counters = &self.listener.core.events.counters;
         if !self.is_open() {
-            return counters.datagram_dropped(DropReason::SessionEnded);
+            let peer = &self.session.line.peer;
+            return self.listener.drop_datagram(peer, DropReason::SessionEnded);
         }
         self.session.received += bytes.len() as u64;
         self.session.quiet_since = self.now();
@@ -267,8 +269,7 @@ impl SessionSink<'_> {
     fn commit(&mut self) {
         let peer = self.line.peer.socket_addr();
         let heard = peer.zip(self.heard.take());
-        self.sent += self.replies.bytes() as u64;
-        self.listener.commit(self.replies, heard);
+        self.sent += self.listener.commit(self.replies, heard) as u64;
     }
 }
 
@@ -320,7 +321,9 @@ pub(crate) fn run_raw(
     let _running = listener.begin_raw();
     let (bytes, truncated) = (datagram.bytes(), datagram.is_truncated());
     let whole = Datagram::new(bytes, peer, truncated);
-    let send = |collected: &mut SendBatch| listener.commit(collected, None);
+    let send = |collected: &mut SendBatch| {
+        listener.commit(collected, None);
+    };
     let mut replies = Replies::new(peer, &mut desk.replies, &send);
     let handled = isolated(|| handler.handle(&whole, &mut replies));
     let events = &listener.core.events;
@@ -329,7 +332,8 @@ pub(crate) fn run_raw(
         Ok(()) => events.counters.datagram_handled(),
         Err(reason) => {
             desk.replies.clear();
-            events.emit(&Event::DatagramFailed { peer, reason: &reason });
+            let (listener, reason) = (&listener.address, &reason);
+            events.emit(&Event::DatagramFailed { peer, listener, reason });
         }
     }
     let heard = peer.socket_addr().map(|addr| (addr, Print::of(bytes)));

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -25,6 +25,8 @@ pub(crate) trait Post: Send + Sync {
     fn deliver(&self, id: ConnectionId);
     /// More waits than may: have a turn end the connection.
     fn overflowed(&self, id: ConnectionId);
+    /// A remote has sent so many bytes itself, without a turn.
+    fn sent_aside(&self, bytes: usize);
     /// So many messages were dropped instead of being queued.
     fn skipped(&self, messages: usize);
 }
@@ -51,6 +53,8 @@ pub(crate) struct Line {
     sealed: AtomicBool,
     /// The outbox's cost, to be read without the lock.
     waiting: AtomicUsize,
+    /// Bytes that the system has taken, whoever wrote them.
+    sent: AtomicU64,
     outlet: Mutex<Outlet>,
 }
 
@@ -101,7 +105,8 @@ impl Line {
 
     fn new(id: ConnectionId, peer: Peer, settings: Arc<LineSettings>, outlet: Outlet) -> Arc<Self> {
         let (sealed, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Arc::new(Self { id, peer, settings, sealed, waiting, outlet: Mutex::new(outlet) })
+        let (sent, outlet) = (AtomicU64::new(0), Mutex::new(outlet));
+        Arc::new(Self { id, peer, settings, sealed, waiting, sent, outlet })
     }
 
     /// The socket of a stream that has not ended.
@@ -115,6 +120,16 @@ impl Line {
     /// What waits to be written, in bytes.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the system has taken so far: of a session, what its remotes have sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of bytes that have left.
+    fn took(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Takes no more messages of remotes. None is on its way afterwards.
@@ -155,6 +170,7 @@ impl Line {
         if !own.is_empty() {
             if outbox.is_empty() {
                 flushed.sent = or_nothing(socket.send(own))?;
+                self.took(flushed.sent);
             }
             if flushed.sent < own.len() {
                 outbox.put_first(own[flushed.sent..].to_vec());
@@ -170,6 +186,7 @@ impl Line {
             let sent = or_nothing(socket.send_gathered(&slices))?;
             drop(slices);
             outbox.advance(sent);
+            self.took(sent);
             flushed.sent += sent;
             flushed.pending = sent < offered;
         }
@@ -190,7 +207,9 @@ impl Line {
                 let (to, peer, from) = (outlet.clone(), *peer, *from);
                 // A refusal is logged, and a log is the user's code: not under our lock.
                 drop(guard);
-                return to.send(&chunk.pieces().concat(), peer, from);
+                let sent = to.send(&chunk.pieces().concat(), peer, from);
+                self.took(if sent.is_ok() { chunk.len() } else { 0 });
+                return sent;
             }
             Outlet::Stream { socket, outbox } => (socket, outbox),
         };
@@ -199,6 +218,8 @@ impl Line {
             chunk.slices(0, &mut slices);
             // An error of the socket is the connection's to notice: its turn meets it as well.
             let sent = socket.send_gathered(&slices).unwrap_or(0);
+            self.took(sent);
+            post.sent_aside(sent);
             if sent == chunk.len() {
                 return Ok(());
             }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::event::HeldBy;
 use crate::schedule::member::Member;
 use crate::sys::thread::ThreadId;
 
@@ -280,7 +281,7 @@ impl Crew {
 
     /// A worker is going to block, or was found to, or computes for long: it is struck off, unless the
     /// turn at which it was found is over. Returns whether this call did it.
-    pub(crate) fn strike_off(&self, worker: usize, turns: u64, hog: bool) -> bool {
+    pub(crate) fn strike_off(&self, worker: usize, turns: u64, by: HeldBy) -> bool {
         let member = &self.members[worker];
         if member.blocked.swap(true, Ordering::SeqCst) {
             return false;
@@ -290,7 +291,7 @@ impl Crew {
             return false;
         }
         // More workers do not help against handlers that compute.
-        self.blocks.fetch_add(u64::from(!hog), Ordering::Relaxed);
+        self.blocks.fetch_add(u64::from(by == HeldBy::Blocking), Ordering::Relaxed);
         let mut state = self.state.lock();
         state.awake -= 1;
         self.swap_poller(worker, NOBODY);

@@ -3,11 +3,12 @@
 mod bound;
 mod front;
 mod handle;
+mod hooks;
 mod listen;
 #[cfg(feature = "signals")]
 mod signal;
 
-pub use bound::BoundServer;
+pub use bound::{BoundServer, SpawnError};
 pub use front::{TcpServer, UdpServer};
 pub use handle::{Outcome, ServerHandle};
 pub use listen::Listen;
@@ -83,6 +84,7 @@ pub struct Server {
     framing: Framing,
     concurrency: Concurrency,
     config: Config,
+    hooks: hooks::Hooks,
 }
 
 /// Who serves: a factory for each kind of transport that the server may listen on.
@@ -129,6 +131,7 @@ impl Server {
             framing: Framing::raw(),
             concurrency: Concurrency::default(),
             config: Config::default(),
+            hooks: hooks::Hooks::default(),
         }
     }
 
@@ -238,15 +241,16 @@ impl Server {
     ///
     /// # Errors
     /// An address is busy, foreign, forbidden or not an address; a setting makes no sense; the system
-    /// has no descriptor left.
-    pub fn bind(self) -> Result<BoundServer> {
+    /// has no descriptor left. Nothing is open then.
+    pub fn bind(mut self) -> Result<BoundServer> {
         self.config.check()?;
         self.check()?;
         let descriptors = raise_descriptors();
         let max_connections =
             self.config.connections_under(descriptors.now, self.concurrency.descriptors_each());
         let failed = |error| Error::system("cannot make a wake-up", error);
-        let core = Arc::new(Core::new(self.config.clone()).map_err(failed)?);
+        let core =
+            Arc::new(Core::new(self.config.clone(), self.hooks.observers()).map_err(failed)?);
         let engine = Engine::new(core.clone(), self.concurrency, max_connections, |post| {
             self.open(&core, &post)
         })?;
@@ -254,7 +258,10 @@ impl Server {
         let datagrams = engine.sources.datagrams.iter().map(|listener| listener.address.clone());
         let opened: Vec<_> = streams.chain(datagrams).collect();
         let addresses = in_order(&self.listeners, &opened);
-        Ok(BoundServer::new(engine, addresses, descriptors, max_connections))
+        let bound = BoundServer::new(engine, addresses, descriptors, max_connections);
+        bound.attach(self.hooks.take_ticks());
+        bound.announce();
+        Ok(bound)
     }
 
     fn check(&self) -> Result<()> {
@@ -351,7 +358,7 @@ impl Server {
     /// Binds, and serves on this thread until the server was drained.
     ///
     /// # Errors
-    /// As [`bind`](Server::bind) and [`BoundServer::serve`].
+    /// As [`bind`](Server::bind) and [`BoundServer::serve`]. Nothing is open then.
     pub fn serve(self) -> Result<DrainReport> {
         self.bind()?.serve()
     }
@@ -359,15 +366,15 @@ impl Server {
     /// Binds, and serves on a thread of its own.
     ///
     /// # Errors
-    /// As [`bind`](Server::bind) and [`BoundServer::spawn`].
+    /// As [`bind`](Server::bind) and [`BoundServer::spawn`]. Nothing is open then.
     pub fn spawn(self) -> Result<ServerHandle> {
-        self.bind()?.spawn()
+        Ok(self.bind()?.spawn()?)
     }
 
     /// Binds, and serves on this thread until SIGINT or SIGTERM arrives and the server was drained.
     ///
     /// # Errors
-    /// As [`bind`](Server::bind) and [`BoundServer::run_until_signal`].
+    /// As [`bind`](Server::bind) and [`BoundServer::run_until_signal`]. Nothing is open then.
     #[cfg(feature = "signals")]
     pub fn run_until_signal(self) -> Result<Outcome> {
         self.bind()?.run_until_signal()

@@ -94,8 +94,9 @@ impl Turn<'_> {
                     break;
                 }
                 // The peer's FIN, its reset, or more than we are ready to read.
-                Ok(_) | Err(_) => {
+                last => {
                     let reason = reason.clone();
+                    self.received += last.unwrap_or(0);
                     self.end(reason);
                 }
             }
