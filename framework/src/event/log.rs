@@ -72,9 +72,10 @@ fn classify(event: &Event<'_>, errors: HandlerErrors) -> (Kind, Level) {
         | Event::Draining { .. }
         | Event::Drained { .. } => (Kind::Server, Level::Info),
         Event::ListenerStopped { .. } => (Kind::Server, Level::Debug),
-        Event::DescriptorsShort { .. } | Event::SmallReceiveBuffer { .. } | Event::Stuck { .. } => {
-            (Kind::Server, Level::Warn)
-        }
+        Event::DescriptorsShort { .. }
+        | Event::SmallReceiveBuffer { .. }
+        | Event::Stuck { .. }
+        | Event::TickStuck { .. } => (Kind::Server, Level::Warn),
         Event::AcceptFailed { rest: None, .. } => (Kind::Accept, Level::Debug),
         Event::AcceptFailed { .. } => (Kind::Accept, Level::Warn),
         Event::Full { .. } => (Kind::Full, Level::Warn),

@@ -226,6 +226,11 @@ pub enum Event<'a> {
         /// Its peer.
         peer: &'a Peer,
     },
+    /// A tick had not returned when the server ended.
+    TickStuck {
+        /// Which one: 0 is the first that was given.
+        tick: usize,
+    },
     /// The server was drained. The numbers are those of the [`DrainReport`](crate::DrainReport).
     Drained {
         /// Ended by themselves.

@@ -34,6 +34,7 @@ impl<'a> Event<'a> {
             Self::ObserverPanicked { .. } => "observer-panicked",
             Self::Draining { .. } => "draining",
             Self::Stuck { .. } => "stuck",
+            Self::TickStuck { .. } => "tick-stuck",
             Self::Drained { .. } => "drained",
         }
     }
@@ -165,6 +166,7 @@ impl Event<'_> {
             Self::ThreadFailed { error } => write!(f, "no thread for a worker: {error}"),
             Self::PollFailed { error } => write!(f, "cannot wait for events: {error}"),
             Self::TickPanicked { tick } => write!(f, "tick {tick} panicked"),
+            Self::TickStuck { tick } => write!(f, "tick {tick} is stuck: it has not returned"),
             Self::ObserverPanicked { observer } => {
                 write!(f, "observer {observer} panicked; further panics of it are only counted")
             }

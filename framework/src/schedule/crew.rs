@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::event::HeldBy;
 use crate::schedule::member::Member;
+use crate::schedule::token::Token;
 use crate::sys::thread::ThreadId;
 
 /// How the workers share the work.
@@ -116,6 +117,11 @@ impl Crew {
 
     pub(crate) fn member(&self, worker: usize) -> &Member {
         &self.members[worker]
+    }
+
+    /// What the workers run at this moment.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Token> + '_ {
+        self.members.iter().filter_map(|member| member.runs())
     }
 
     /// Workers at most.

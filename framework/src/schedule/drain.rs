@@ -273,8 +273,7 @@ impl Engine {
 
     /// Everybody whose handler runs at this moment.
     fn running(&self) -> impl Iterator<Item = Arc<Line>> + '_ {
-        let tokens = self.crew.members().iter().filter_map(|member| member.runs());
-        tokens.filter_map(|token| match token {
+        self.crew.runs().filter_map(|token| match token {
             Token::Connection(id) => self.connections.line(id),
             Token::Session(id) => self.sessions.line(id),
             _ => None,
@@ -286,6 +285,11 @@ impl Engine {
         let report = self.report_so_far();
         for line in self.running() {
             self.core.events.emit(&Event::Stuck { id: line.id, peer: &line.peer });
+        }
+        for token in self.crew.runs() {
+            if let Token::Tick(tick) = token {
+                self.core.events.emit(&Event::TickStuck { tick });
+            }
         }
         self.conclude(&report);
         report

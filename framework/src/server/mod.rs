@@ -7,6 +7,8 @@ mod hooks;
 mod listen;
 #[cfg(feature = "signals")]
 mod signal;
+#[cfg(test)]
+mod starved;
 
 pub use bound::{BoundServer, SpawnError};
 pub use front::{TcpServer, UdpServer};
