@@ -56,7 +56,12 @@
 //! exit status says the same.
 //!
 //! **What it did** is in the numbers of [`ServerHandle::stats`], and in lines of the `log` crate under the
-//! target `switchboard`; without a logger they go nowhere.
+//! target `switchboard`; without a logger they go nowhere. An [`Observer`] is told of each [`Event`] itself
+//! ([`Server::observer`]), and [`Server::on_tick`] runs something at regular instants.
+//!
+//! **What went wrong** says what was being done and whose [`Fault`] it is: an [`Error`] before a server
+//! serves, a [`CloseReason`] for each peer, a [`SendError`] for what was not sent, a [`FrameError`] for bytes
+//! that are no message.
 //!
 //! # Concurrency
 //!
@@ -82,6 +87,8 @@
 //!
 //! Linux only for now: on other systems it does not compile, and says so.
 #![forbid(unsafe_code)]
+
+mod fault;
 
 mod config;
 mod error;
@@ -117,7 +124,8 @@ mod server;
 pub use codec::{FrameError, Framing};
 pub use config::Overflow;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Histogram, Stats};
+pub use event::{DropReason, Event, HeldBy, Histogram, Observer, Sharing, Stats, Traffic};
+pub use fault::Fault;
 pub use filter::Verdict;
 pub use handler::{
     Context, Datagram, DatagramHandler, Handler, HandlerFn, Next, Replies, Stream, StreamHandler,
@@ -127,4 +135,6 @@ pub use outbox::{FanOut, Group, GroupRules, Remote, SendError};
 pub use peer::{Address, ConnectionId, Credentials, Peer, UnixName};
 pub use reason::CloseReason;
 pub use schedule::{Concurrency, DrainReport};
-pub use server::{BoundServer, Listen, Outcome, Server, ServerHandle, TcpServer, UdpServer};
+pub use server::{
+    BoundServer, Listen, Outcome, Server, ServerHandle, SpawnError, TcpServer, UdpServer,
+};

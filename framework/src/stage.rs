@@ -2,13 +2,14 @@
 //! way to the end.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::event::Events;
+use crate::event::{Events, Observer};
 use crate::sys::wake::Wake;
 use crate::timer::{Clock, Moment};
 
@@ -42,11 +43,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config) -> io::Result<Self> {
+    pub(crate) fn new(config: Config, observers: &[Arc<dyn Observer>]) -> io::Result<Self> {
         Ok(Self {
+            events: Events::new(config.handler_errors, observers),
             config,
             clock: Clock::start(),
-            events: Events::default(),
             stage: AtomicU8::new(Stage::Running as u8),
             deadline: Mutex::new(Moment::NEVER),
             draining: Wake::new()?,

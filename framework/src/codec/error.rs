@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::fault::Fault;
+
 /// Why the peer's bytes are no frame. Always the peer's doing, never the handler's.
 ///
 /// # Examples
@@ -97,6 +99,14 @@ impl FrameError {
     }
 }
 
+impl FrameError {
+    /// Whose fault it is: always the peer's.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        Fault::Peer
+    }
+}
+
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -174,6 +184,14 @@ impl EncodeError {
     #[must_use]
     pub fn custom(why: impl Into<Box<str>>) -> Self {
         Self::Custom { why: why.into() }
+    }
+}
+
+impl EncodeError {
+    /// Whose fault it is: always of whoever wanted it sent.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        Fault::Caller
     }
 }
 

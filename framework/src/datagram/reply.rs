@@ -36,8 +36,8 @@ impl ReplyQueue {
         self.waiting.is_empty() && self.held.is_empty()
     }
 
-    /// Takes a reply, unless the guard withholds it or too many wait.
-    fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) {
+    /// Takes a reply, unless the guard withholds it or too many wait. Returns how many bytes were taken.
+    fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) -> usize {
         let Outgoing { bytes, peer, from } = *reply;
         if !self.guard.may_send(peer, Print::of(bytes)) {
             unsent.0.push((peer.clone(), None));
@@ -47,7 +47,9 @@ impl ReplyQueue {
             unsent.refused(peer, io::ErrorKind::WouldBlock.into());
         } else {
             self.waiting.push(bytes, peer, from);
+            return bytes.len();
         }
+        0
     }
 
     /// Sends what waits, as far as it is taken now. A reply that the system refuses is skipped: the
@@ -123,11 +125,11 @@ impl Unsent {
         self.0.push((peer.clone(), Some(error)));
     }
 
-    fn tell(&self, core: &Core) {
+    fn tell(&self, core: &Core, listener: &Address) {
         for (peer, refused) in &self.0 {
             match refused {
-                None => core.events.emit(&Event::ReplyWithheld { peer }),
-                Some(error) => core.events.emit(&Event::ReplyFailed { peer, error }),
+                None => core.events.emit(&Event::ReplyWithheld { peer, listener }),
+                Some(error) => core.events.emit(&Event::ReplyFailed { peer, listener, error }),
             }
         }
     }
@@ -147,23 +149,30 @@ impl Unsent {
 
 impl DatagramListener {
     /// Takes over what a turn has collected, in answer to a datagram with this print. It leaves with
-    /// the replies of other turns: at the end of the batch, or when a batch is together.
-    pub(super) fn commit(&self, collected: &mut SendBatch, heard: Option<(&Address, Print)>) {
+    /// the replies of other turns: at the end of the batch, or when a batch is together. Returns how many
+    /// bytes were let out.
+    pub(super) fn commit(
+        &self,
+        collected: &mut SendBatch,
+        heard: Option<(&Address, Print)>,
+    ) -> usize {
         if collected.is_empty() && heard.is_none() {
-            return;
+            return 0;
         }
+        let mut taken = 0;
         self.with_replies(|queue, socket, unsent| {
             if let Some((peer, print)) = heard {
                 queue.guard.heard(peer, print);
             }
             for reply in collected.iter() {
-                queue.push(&reply, unsent);
+                taken += queue.push(&reply, unsent);
                 if queue.waiting.len() >= BATCH {
                     queue.flush(socket, &self.core, unsent);
                 }
             }
         });
         collected.clear();
+        taken
     }
 
     /// Sends what waits.
@@ -194,7 +203,7 @@ impl DatagramListener {
         if let (Some(pause), Some(post)) = (pause, self.settings.post.upgrade()) {
             post.try_again(self.index, pause);
         }
-        unsent.tell(&self.core);
+        unsent.tell(&self.core, &self.address);
         unsent
     }
 }

@@ -52,6 +52,13 @@ pub struct Stats {
     pub accept_errors: u64,
     /// Workers that blocked in a handler and were replaced.
     pub workers_replaced: u64,
+    /// Panics of observers.
+    pub observer_panics: u64,
+    /// Calls of what was given to [`Server::on_tick`](crate::Server::on_tick), those that panicked among
+    /// them.
+    pub ticks: u64,
+    /// Calls of it that panicked.
+    pub tick_panics: u64,
     /// How long turns took: a turn handles up to 16 messages of one connection.
     pub turns: Histogram,
     /// How long connections lasted.
@@ -169,6 +176,9 @@ pub(crate) struct Counters {
     fan_out_copies: AtomicU64,
     accept_errors: AtomicU64,
     workers_replaced: AtomicU64,
+    observer_panics: AtomicU64,
+    ticks: AtomicU64,
+    tick_panics: AtomicU64,
     turns: Buckets,
     lifetimes: Buckets,
     closed: [AtomicU64; CloseReason::KINDS],
@@ -180,12 +190,10 @@ impl Counters {
     pub(crate) fn count(&self, event: &Event<'_>) {
         match event {
             Event::AcceptFailed { .. } => add(&self.accept_errors, 1),
-            Event::Opened { peer, .. } if peer.is_datagram() => add(&self.sessions, 1),
-            Event::Opened { .. } => add(&self.accepted, 1),
-            Event::Closed { peer, reason, .. } if peer.is_datagram() => {
-                add(&self.sessions_closed[reason.kind()], 1);
-            }
-            Event::Closed { reason, traffic, .. } => {
+            Event::SessionBegun { .. } => add(&self.sessions, 1),
+            Event::ConnectionOpened { .. } => add(&self.accepted, 1),
+            Event::SessionEnded { reason, .. } => add(&self.sessions_closed[reason.kind()], 1),
+            Event::ConnectionClosed { reason, traffic, .. } => {
                 add(&self.closed[reason.kind()], 1);
                 self.lifetimes.record(traffic.lasted);
             }
@@ -194,8 +202,22 @@ impl Counters {
             Event::ReplyWithheld { .. } => add(&self.replies_withheld, 1),
             Event::ReplyFailed { .. } => add(&self.replies_failed, 1),
             Event::WorkerReplaced { .. } => add(&self.workers_replaced, 1),
+            Event::TickPanicked { .. } => add(&self.tick_panics, 1),
             _ => {}
         }
+    }
+
+    pub(super) fn observer_panicked(&self) {
+        add(&self.observer_panics, 1);
+    }
+
+    pub(crate) fn ticked(&self) {
+        add(&self.ticks, 1);
+    }
+
+    /// Bytes that a remote sent itself, outside of any turn.
+    pub(crate) fn sent_aside(&self, bytes: usize) {
+        add(&self.bytes_sent, bytes as u64);
     }
 
     /// One turn of a connection: how many messages and bytes it moved, and how long it took.
@@ -223,7 +245,7 @@ impl Counters {
         add(&self.messages, 1);
     }
 
-    pub(crate) fn datagram_dropped(&self, reason: DropReason) {
+    fn datagram_dropped(&self, reason: DropReason) {
         add(&self.dropped[reason as usize], 1);
     }
 
@@ -260,6 +282,9 @@ impl Counters {
             fan_out_copies: read(&self.fan_out_copies),
             accept_errors: read(&self.accept_errors),
             workers_replaced: read(&self.workers_replaced),
+            observer_panics: read(&self.observer_panics),
+            ticks: read(&self.ticks),
+            tick_panics: read(&self.tick_panics),
             turns: self.turns.snapshot(),
             lifetimes: self.lifetimes.snapshot(),
             closed: self.closed.iter().map(read).collect(),

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(crate) trait Post: Send + Sync {
     fn overflowed(&self, id: ConnectionId);
     /// Replies of this datagram listener wait for their peers: try again after so long.
     fn try_again(&self, listener: usize, pause: Duration);
+    /// A remote has sent so many bytes itself, without a turn.
+    fn sent_aside(&self, bytes: usize);
     /// So many messages were dropped instead of being queued.
     fn skipped(&self, messages: usize);
     /// Something waits in each of these outboxes: have turns write it, and wake whoever makes them once.
@@ -86,6 +88,8 @@ pub(crate) struct Line {
     sealed: AtomicBool,
     /// The outbox's cost, to be read without the lock.
     waiting: AtomicUsize,
+    /// Bytes that the system has taken, whoever wrote them.
+    sent: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -139,7 +143,8 @@ impl Line {
     fn new(id: ConnectionId, peer: Peer, settings: Arc<LineSettings>, outlet: Outlet) -> Arc<Self> {
         let (sealed, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
         let inner = Mutex::new(Inner { outlet, groups: Memberships::default() });
-        Arc::new(Self { id, peer, settings, sealed, waiting, inner })
+        let sent = AtomicU64::new(0);
+        Arc::new(Self { id, peer, settings, sealed, waiting, sent, inner })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -165,6 +170,16 @@ impl Line {
     /// What waits to be written, in bytes.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the system has taken so far: of a session, what its remotes have sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of bytes that have left.
+    pub(super) fn took(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Takes no more messages of remotes, and leaves all groups. None is on its way afterwards.
@@ -234,6 +249,7 @@ impl Line {
         if !own.is_empty() {
             if outbox.is_empty() {
                 flushed.sent = or_nothing(socket.send(own))?;
+                self.took(flushed.sent);
             }
             if flushed.sent < own.len() {
                 outbox.put_first(Chunk::Framed(own[flushed.sent..].to_vec()));
@@ -260,6 +276,7 @@ impl Line {
             let sent = or_nothing(socket.send_gathered(&slices))?;
             drop(slices);
             outbox.advance(sent);
+            self.took(sent);
             flushed.sent += sent;
             flushed.pending = sent < offered;
         }
@@ -290,7 +307,9 @@ impl Line {
                 // A refusal is logged, and a log is the user's code: not under our lock.
                 drop(guard);
                 let bytes = chunk.pieces().concat();
-                return outlet.send(&bytes, self.peer.address(), self.peer.reached());
+                let sent = outlet.send(&bytes, self.peer.address(), self.peer.reached());
+                self.took(if sent.is_ok() { bytes.len() } else { 0 });
+                return sent;
             }
             Outlet::Stream { socket, outbox } => (socket, outbox),
         };
@@ -299,6 +318,8 @@ impl Line {
             chunk.slices(0, &mut slices);
             // An error of the socket is the connection's to notice: its turn meets it as well.
             let sent = socket.send_gathered(&slices).unwrap_or(0);
+            self.took(sent);
+            post.sent_aside(sent);
             if sent == chunk.len() {
                 return Ok(());
             }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::codec::EncodeError;
+use crate::fault::Fault;
 use crate::outbox::{Chunk, Line};
 use crate::peer::{ConnectionId, Peer};
+use crate::sys::errno;
 
 /// A handle to one peer, to send to it from anywhere: another handler, a timer, any thread.
 ///
@@ -41,7 +43,7 @@ pub struct Remote {
     line: Arc<Line>,
 }
 
-/// Why a message was not taken. Nothing of it was sent.
+/// Why a message was not taken. Nothing of it was sent, and it is still the caller's, who only lent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
@@ -53,6 +55,26 @@ pub enum SendError {
     Unencodable(EncodeError),
     /// It is longer than a datagram can be, or the system refused to send it: its error number.
     Refused(i32),
+}
+
+impl SendError {
+    /// Whose fault it is.
+    ///
+    /// ```
+    /// use switchboard::{Fault, SendError};
+    ///
+    /// assert_eq!(SendError::Full.fault(), Fault::Peer);
+    /// ```
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        match self {
+            // It left, or it does not read what waits for it.
+            Self::Closed | Self::Full => Fault::Peer,
+            Self::Unencodable(why) => why.fault(),
+            Self::Refused(errno::TOO_LONG) => Fault::Caller,
+            Self::Refused(_) => Fault::System,
+        }
+    }
 }
 
 impl fmt::Display for SendError {

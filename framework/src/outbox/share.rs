@@ -93,12 +93,12 @@ impl Line {
                 let to = outlet.clone();
                 // A refusal is logged, and a log is the user's code: not under our lock.
                 drop(guard);
-                return match to.queue(
-                    delivery.chunk.body(),
-                    self.peer.address(),
-                    self.peer.reached(),
-                ) {
-                    Ok(()) => Delivered::Queued(to),
+                let bytes = delivery.chunk.body();
+                return match to.queue(bytes, self.peer.address(), self.peer.reached()) {
+                    Ok(()) => {
+                        self.took(bytes.len());
+                        Delivered::Queued(to)
+                    }
                     Err(SendError::Full) => Delivered::Dropped(1),
                     Err(_) => Delivered::Refused,
                 };
@@ -111,6 +111,8 @@ impl Line {
             delivery.chunk.slices(0, &mut slices);
             // An error of the socket is the connection's to notice: its turn meets it as well.
             let sent = socket.send_gathered(&slices).unwrap_or(0);
+            self.took(sent);
+            delivery.post.sent_aside(sent);
             if sent == delivery.chunk.len() {
                 return Delivered::Left;
             }

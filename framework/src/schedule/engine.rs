@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use crate::datagram::{DatagramListener, Session};
 use crate::desk::Why;
-use crate::event::Event;
+use crate::event::{Event, HeldBy};
 use crate::outbox::{Post, Reach};
 use crate::peer::ConnectionId;
 use crate::schedule::Concurrency;
 use crate::schedule::crew::{Called, Crew, Shape};
 use crate::schedule::drain::Drain;
 use crate::schedule::ready::Ready;
+use crate::schedule::shortage::Shortage;
+use crate::schedule::ticks::Ticks;
 use crate::schedule::token::Token;
-use crate::schedule::worker;
 use crate::slots::{SESSION_TAG, Slots};
 use crate::stage::{Core, Stage};
 use crate::stream::Connection;
@@ -53,6 +54,8 @@ pub(crate) struct Engine {
     pub(super) ready: Ready,
     pub(super) crew: Crew,
     pub(super) drain: Drain,
+    pub(super) ticks: Ticks,
+    pub(super) shortage: Shortage,
     /// Threads that sleep in the poller, or are about to.
     asleep: AtomicUsize,
     /// One of them has been woken and has not stirred yet.
@@ -72,7 +75,9 @@ impl Engine {
         let (max, workers, allowance, shape) = match concurrency {
             Concurrency::Inline => (max_connections, 1, 1, Shape::Leader),
             Concurrency::Threads { max } => {
-                (max_connections.min(max), max + 1, max + 1, Shape::Queue)
+                // One for datagrams and one for each tick, when all connections have theirs.
+                let workers = max + 1 + core.config.ticks.len();
+                (max_connections.min(max), workers, workers, Shape::Queue)
             }
             Concurrency::Pool { workers } => (max_connections, workers, 1, Shape::Leader),
         };
@@ -92,6 +97,8 @@ impl Engine {
                 ready: Ready::default(),
                 crew: Crew::new(workers, allowance, shape),
                 drain: Drain::new(),
+                ticks: Ticks::new(&core.config.ticks),
+                shortage: Shortage::default(),
                 asleep: AtomicUsize::new(0),
                 stirring: AtomicBool::new(false),
                 core,
@@ -167,6 +174,8 @@ impl Engine {
             let occupant = match Token::unpack(key) {
                 Token::Drain => return self.drain_deadline(),
                 Token::Arrivals(index) => return self.arm_listener(index),
+                Token::Crew => return self.try_for_threads(),
+                Token::Tick(_) => return self.enqueue(Token::unpack(key)),
                 Token::Datagrams(index) => return self.flush_datagrams(index),
                 Token::Connection(id) => self.connections.occupant(id),
                 Token::Session(id) => self.sessions.occupant(id),
@@ -188,6 +197,8 @@ impl Engine {
         Some(match token {
             Token::Drain => &self.drain.alarm,
             Token::Arrivals(index) => &self.sources.streams.get(index)?.alarm,
+            Token::Crew => &self.shortage.alarm,
+            Token::Tick(index) => self.ticks.alarm(index)?,
             Token::Datagrams(index) => &self.sources.datagrams.get(index)?.alarm,
             Token::Connection(id) => &self.connections.slot(id)?.alarm,
             Token::Session(id) => &self.sessions.slot(id)?.alarm,
@@ -216,7 +227,7 @@ impl Engine {
             }
             Token::Arrivals(index) => self.accept(index),
             Token::Datagrams(index) => self.announce_datagrams(index, event),
-            Token::Drain => {}
+            Token::Drain | Token::Crew | Token::Tick(_) => {}
         }
     }
 
@@ -281,26 +292,12 @@ impl Engine {
         self.start(&called);
     }
 
-    /// Starts the thread of a worker that was called in for the first time.
-    pub(super) fn start(&self, called: &Called) {
-        let Called::New(worker) = *called else { return };
-        let Some(engine) = self.shared() else { return };
-        let thread = std::thread::Builder::new().name(format!("switchboard-{worker}"));
-        match thread.spawn(move || worker::run(&engine, worker)) {
-            Ok(thread) => self.crew.started(worker, thread),
-            Err(error) => {
-                self.crew.not_started(worker);
-                self.core.events.emit(&Event::ThreadFailed { error: &error });
-            }
-        }
-    }
-
     /// A worker blocks, or computes long: strikes it off and calls another one in.
-    pub(super) fn replace(&self, worker: usize, turns: u64, hog: bool) {
-        if !self.crew.strike_off(worker, turns, hog) {
+    pub(super) fn replace(&self, worker: usize, turns: u64, by: HeldBy) {
+        if !self.crew.strike_off(worker, turns, by) {
             return;
         }
-        self.core.events.emit(&Event::WorkerReplaced { worker, hog });
+        self.core.events.emit(&Event::WorkerReplaced { worker, by });
         // Replies to its batch-mates do not wait for it, nor for a worker that may not come.
         self.sources.datagrams.iter().for_each(|listener| listener.flush_replies());
         if self.core.stage() < Stage::Stopped {
@@ -324,6 +321,10 @@ impl Post for Engine {
 
     fn overflowed(&self, id: ConnectionId) {
         self.notify(id, Why::OVERFLOW);
+    }
+
+    fn sent_aside(&self, bytes: usize) {
+        self.core.events.counters.sent_aside(bytes);
     }
 
     fn try_again(&self, listener: usize, pause: Duration) {

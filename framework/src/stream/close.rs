@@ -81,7 +81,7 @@ impl Turn<'_> {
             return;
         }
         let unread = self.conn.socket.has_unread();
-        let has_sent = self.conn.sent > 0 || self.sent > 0;
+        let has_sent = self.conn.line.sent() > 0;
         let reason = reason.clone();
         match how_to_close(self.conn, unread, has_sent, self.core) {
             Ending::Plain => self.end(reason),
@@ -114,8 +114,9 @@ impl Turn<'_> {
                     break;
                 }
                 // The peer's FIN, its reset, or more than we are ready to read.
-                Ok(_) | Err(_) => {
+                last => {
                     let reason = reason.clone();
+                    self.received += last.unwrap_or(0);
                     self.end(reason);
                 }
             }

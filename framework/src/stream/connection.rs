@@ -10,6 +10,7 @@ use crate::outbox::Line;
 use crate::reason::CloseReason;
 use crate::stage::Core;
 use crate::stream::admit::Permit;
+use crate::stream::listen::StreamListener;
 use crate::sys::socket::Socket;
 use crate::timer::Moment;
 
@@ -93,6 +94,8 @@ pub(crate) struct Times {
 /// A connection between two turns. A slot's cell holds it; a turn has it to itself.
 pub(crate) struct Connection {
     pub(crate) line: Arc<Line>,
+    /// Where it came in.
+    pub(crate) listener: Arc<StreamListener>,
     pub(crate) socket: Arc<Socket>,
     pub(crate) service: Service,
     pub(crate) decoder: Decoder,
@@ -111,7 +114,6 @@ pub(crate) struct Connection {
     /// The handler knows of the drain.
     pub(crate) told: bool,
     pub(crate) received: u64,
-    pub(crate) sent: u64,
     /// The place among `max_connections`.
     permit: Permit,
 }
@@ -120,7 +122,7 @@ impl Connection {
     pub(crate) fn new(
         line: Arc<Line>,
         socket: Arc<Socket>,
-        factory: &ServiceFactory,
+        listener: &Arc<StreamListener>,
         permit: Permit,
         now: Moment,
     ) -> Self {
@@ -135,7 +137,8 @@ impl Connection {
             decoder: line.settings.framing.decoder(),
             line,
             socket,
-            service: factory.promise(),
+            listener: listener.clone(),
+            service: listener.factory.promise(),
             unread: Vec::new(),
             left_over: false,
             skipping: false,
@@ -147,7 +150,6 @@ impl Connection {
             held: false,
             told: false,
             received: 0,
-            sent: 0,
             permit,
         }
     }
@@ -217,7 +219,7 @@ impl Connection {
 
     pub(crate) fn traffic(&self, now: Moment) -> Traffic {
         let lasted = now.since(self.times.opened);
-        Traffic { received: self.received, sent: self.sent, lasted }
+        Traffic { received: self.received, sent: self.line.sent(), lasted }
     }
 }
 
@@ -235,6 +237,14 @@ impl Connection {
     /// Ends it before its first turn: the system refused something that it needs.
     pub(crate) fn break_off(&mut self, errno: i32) {
         self.phase = Phase::Ended(CloseReason::Io(errno));
+    }
+
+    /// Ends it now: the drain's deadline has passed. Whoever only lingers was answered and closed already.
+    pub(crate) fn force(&mut self) {
+        self.phase = Phase::Ended(match &self.phase {
+            Phase::Lingering { reason, .. } | Phase::Ended(reason) => reason.clone(),
+            Phase::Open | Phase::Flushing(_) => CloseReason::Forced,
+        });
     }
 
     /// Closes the socket; then tells the handler the reason, however long it takes. The permit is the

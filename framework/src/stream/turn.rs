@@ -45,7 +45,6 @@ pub(crate) fn run(
     desk.now = Instant::now();
     desk.tidy();
     conn.received += received as u64;
-    conn.sent += sent as u64;
     let now = core.clock.moment(desk.now);
     if received > 0 {
         // From the end of the turn on: the handler's own time is not the peer's silence.
@@ -59,11 +58,7 @@ pub(crate) fn run(
 impl Turn<'_> {
     fn go(&mut self, why: Why) {
         if why.has(Why::FORCE) {
-            // Whoever only lingers has been answered and closed already.
-            return self.end(match &self.conn.phase {
-                Phase::Lingering { reason, .. } => reason.clone(),
-                _ => CloseReason::Forced,
-            });
+            return self.conn.force();
         }
         if why.has(Why::OVERFLOW) {
             return self.overflow();

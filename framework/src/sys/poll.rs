@@ -97,6 +97,12 @@ impl Poller {
         Ok(epoll::add(&self.epoll, socket, EventData::new_u64(token), both)?)
     }
 
+    /// Announces nothing of this socket any more. (Closing a descriptor does so by itself, unless another
+    /// one of the same socket is open elsewhere.)
+    pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
     /// Wakes one thread out of [`Poller::wait`].
     pub(crate) fn wake(&self) {
         self.wake.raise();
