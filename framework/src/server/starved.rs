@@ -7,8 +7,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::codec::Framing;
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::handler::{Next, handler_fn};
+use crate::reason::CloseReason;
+use crate::schedule::Concurrency;
 use crate::server::{BoundServer, Server, ServerHandle};
-use crate::{CloseReason, Concurrency, Error, ErrorKind, Event, Fault, Framing, Next, handler_fn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
