@@ -169,7 +169,10 @@ fn every_start_has_exactly_one_stop_in_every_ending(on: On) {
             match ending {
                 "reset" => client.reset(),
                 "eof" => client.finish_sending(),
-                "long" => client.send_bytes(&[b'x'; 9_000]),
+                "long" => {
+                    client.send_bytes(&[b'x'; 9_000]);
+                    client.finish_sending();
+                }
                 _ => client.say(ending),
             }
             recorder.wait_for_stops(expected.len());
@@ -363,6 +366,8 @@ fn an_observer_may_use_the_server(on: On) {
         if noted.stops().len() == 3 {
             server.begin_drain(PATIENCE);
         }
+        // It waits neither for the server that waits for it, nor for the drain that it is told of.
+        server.join();
     };
     let script = ending_as_told(&Journal::default());
     let server = on.spawn(script.server().observer(observer));

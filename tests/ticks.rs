@@ -283,4 +283,5 @@ fn a_tick_runs_in_a_pool_that_handlers_keep_busy() {
     gate.wait_for_arrivals(3);
     let before = runs.load(Ordering::SeqCst);
     eventually("the last worker ticks", || runs.load(Ordering::SeqCst) > before + 5);
+    gate.open();
 }

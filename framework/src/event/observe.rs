@@ -16,7 +16,8 @@ use crate::event::{Counters, Event};
 /// # What is promised
 /// - What begins is told before it can end, and its end is told exactly once.
 /// - It is called on the thread where it happens, outside of all locks of the server, so that it may use
-///   a [`ServerHandle`](crate::ServerHandle) or a [`Remote`](crate::Remote).
+///   a [`ServerHandle`](crate::ServerHandle) or a [`Remote`](crate::Remote). What waits for the server's
+///   end returns at once where the server waits for the observer, as it does in a handler.
 /// - A panic harms nobody. The first one of each observer is an event and a line in the log, each one is
 ///   counted ([`Stats::observer_panics`](crate::Stats::observer_panics)), and the observer stays: one
 ///   event that it cannot bear does not blind it for the others.

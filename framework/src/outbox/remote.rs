@@ -167,3 +167,18 @@ impl fmt::Debug for Remote {
         f.debug_struct("Remote").field("id", &self.id()).field("peer", self.peer()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_fits_nowhere_is_the_callers_fault_and_a_refusal_the_systems() {
+        assert_eq!(SendError::Refused(errno::TOO_LONG).fault(), Fault::Caller);
+        // ENOBUFS
+        assert_eq!(SendError::Refused(105).fault(), Fault::System);
+        assert_eq!(SendError::Closed.fault(), Fault::Peer);
+        let unencodable = SendError::from(EncodeError::TooLong { len: 2, max: 1 });
+        assert_eq!(unencodable.fault(), Fault::Caller);
+    }
+}

@@ -84,11 +84,11 @@ pub(crate) struct Drain {
 }
 
 thread_local! {
-    /// The engine whose turns this thread runs: it cannot wait for the end of that one.
+    /// The engine whose turns this thread runs, or whom it serves: it cannot wait for the end of that one.
     static RUNS_TURNS_OF: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Marks the thread that runs turns for as long as the value lives.
+/// Marks a thread that cannot wait for a server's end, since that waits for it, for as long as the value lives.
 pub(super) struct InTurn(usize);
 
 impl InTurn {
@@ -156,6 +156,8 @@ impl Engine {
         self.drain.asked.lock().get_or_insert_with(Instant::now);
         // Told before it can end.
         if !self.core.is_draining() && !self.drain.announced.swap(true, Ordering::SeqCst) {
+            // An observer that waits for the end would wait for this very call.
+            let _in_turn = InTurn::begin(self);
             self.core.events.emit(&Event::Draining { within, open: self.open() });
         }
         self.core.advance(Stage::Draining);
@@ -323,6 +325,7 @@ impl Engine {
 
     /// Nobody will serve any more: there is nothing to wait for.
     pub(crate) fn abandon(&self) {
+        let _in_turn = InTurn::begin(self);
         self.end();
         self.end_ticks();
         self.close_datagrams();
@@ -373,6 +376,8 @@ impl Engine {
     /// Serves until the server was drained, on this thread and those it starts.
     pub(crate) fn serve(&self) -> crate::error::Result<DrainReport> {
         self.will_serve();
+        // It accepts and makes the report: observers and destructors that it calls cannot wait for that.
+        let _in_turn = InTurn::begin(self);
         let served = self.work();
         if served.is_err() {
             self.end();

@@ -7,8 +7,14 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::codec::Framing;
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::handler::{Next, handler_fn};
+use crate::reason::CloseReason;
+use crate::schedule::Concurrency;
 use crate::server::{BoundServer, Server, ServerHandle};
-use crate::{CloseReason, Concurrency, Error, ErrorKind, Event, Fault, Framing, Next, handler_fn};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -23,7 +29,7 @@ fn bound(concurrency: Concurrency, gate: &crossbeam_channel::Receiver<()>) -> (B
         let gate = gate.clone();
         handler_fn(move |message, cx| {
             if message == b"wait" {
-                drop(gate.recv_timeout(PATIENCE));
+                let _ = gate.recv_timeout(PATIENCE);
             }
             cx.send(message);
             Ok(Next::Continue)
@@ -50,7 +56,7 @@ fn eventually(holds: impl Fn() -> bool) {
     let ticks = crossbeam_channel::tick(Duration::from_millis(1));
     while !holds() {
         assert!(Instant::now() < deadline, "it never came true");
-        drop(ticks.recv());
+        let _ = ticks.recv();
     }
 }
 
