@@ -115,6 +115,7 @@ fn an_answer_of_another_length_than_the_fixed_one_ends_the_connection(on: On) {
     let mut client = server.client();
     client.send_bytes(b"goodbad.good");
     client.hears_only("fine");
+    drop(client);
     journal.wait_for("finish handler-err: message of 8 bytes where every message has 4");
 }
 
@@ -124,6 +125,7 @@ fn a_length_that_is_no_integer_is_a_bad_frame(on: On) {
     let mut client = server.client();
     client.send_bytes(&[b"\x01a\x82\x00bc", &[0xff; 20][..]].concat());
     client.hears_only("1\n2\nframe length of more than 10 bytes or 64 bits\n");
+    drop(client);
     journal.wait_for("finish bad-frame");
 }
 
