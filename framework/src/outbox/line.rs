@@ -16,7 +16,7 @@ use crate::codec::Framing;
 use crate::config::{Marks, Overflow};
 use crate::outbox::lane::Due;
 use crate::outbox::share::Memberships;
-use crate::outbox::{Chunk, Outbox, Pushed, SendError};
+use crate::outbox::{Chunk, Extent, Outbox, Pushed, SendError};
 use crate::peer::{ConnectionId, Peer};
 use crate::sys::poll::{Interest, Waited, wait_one};
 use crate::sys::socket::Socket;
@@ -87,6 +87,8 @@ pub(crate) struct Line {
 /// What whoever writes has to itself.
 pub(super) struct Inner {
     pub(super) outlet: Outlet,
+    /// The socket took no more at the last write, and the poller says when it does.
+    pub(super) full: bool,
     /// The groups that the peer is a member of.
     pub(super) groups: Memberships,
 }
@@ -138,7 +140,7 @@ impl Line {
 
     fn new(id: ConnectionId, peer: Peer, settings: Arc<LineSettings>, outlet: Outlet) -> Arc<Self> {
         let (sealed, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let inner = Mutex::new(Inner { outlet, groups: Memberships::default() });
+        let inner = Mutex::new(Inner { outlet, full: false, groups: Memberships::default() });
         Arc::new(Self { id, peer, settings, sealed, waiting, inner })
     }
 
@@ -227,7 +229,7 @@ impl Line {
         notices: Notices,
     ) -> io::Result<Option<Vec<Due>>> {
         let mut inner = self.lock();
-        let Outlet::Stream { socket, outbox } = &mut inner.outlet else {
+        let Inner { outlet: Outlet::Stream { socket, outbox }, full, .. } = &mut *inner else {
             own.clear();
             return Ok(None);
         };
@@ -245,17 +247,20 @@ impl Line {
         // A write that took a part has filled the socket: trying again at once would be in vain.
         while !outbox.is_empty() && !flushed.pending {
             let mut slices = Vec::with_capacity(super::GATHERED);
-            if notices == Notices::Made || !outbox.owes_notices() {
-                outbox.slices(&mut slices);
-            } else if outbox.is_torn() {
-                outbox.slices_of_torn(&mut slices);
-            } else if takes_more(socket) {
-                due = Some(outbox.take_due());
-                break;
-            } else {
-                flushed.pending = true;
-                break;
-            }
+            let extent = match notices {
+                Notices::Wanted if !outbox.owes_notices() => Extent::All,
+                Notices::Wanted if outbox.is_torn() => Extent::Torn,
+                Notices::Wanted if takes_more(socket) => {
+                    due = Some(outbox.take_due());
+                    break;
+                }
+                Notices::Wanted => {
+                    flushed.pending = true;
+                    break;
+                }
+                Notices::Made => Extent::All,
+            };
+            outbox.slices(extent, &mut slices);
             let offered: usize = slices.iter().map(|slice| slice.len()).sum();
             let sent = or_nothing(socket.send_gathered(&slices))?;
             drop(slices);
@@ -267,6 +272,8 @@ impl Line {
             // More was missed while the texts were made.
             due = Some(outbox.take_due());
         }
+        // Until the texts are made nobody else writes: they go first.
+        *full = flushed.pending || due.is_some();
         self.note_waiting(outbox);
         Ok(due)
     }
@@ -283,7 +290,8 @@ impl Line {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        let (socket, outbox) = match &mut guard.outlet {
+        let Inner { outlet, full, .. } = &mut *guard;
+        let (socket, outbox) = match outlet {
             Outlet::Closed => return Err(SendError::Closed),
             Outlet::Datagram { outlet, peer, from } => {
                 let (to, peer, from) = (outlet.clone(), *peer, *from);
@@ -302,6 +310,7 @@ impl Line {
                 return Ok(());
             }
             outbox.begin_with(chunk, sent);
+            *full = true;
             Pushed::Queued
         } else {
             outbox.push(chunk, self.settings.overflow, self.settings.marks.cap)
