@@ -110,9 +110,10 @@ impl Lanes {
         self.0.get_mut(place)?.as_mut()
     }
 
-    /// What waits there, in bytes, with a little for each message.
-    pub(super) fn cost(&self, place: usize) -> usize {
-        self.0.get(place).and_then(Option::as_ref).map_or(0, |lane| lane.cost)
+    /// What waits of a group, in bytes, with a little for each message.
+    pub(super) fn cost_of(&self, group: &Weak<Shared>) -> usize {
+        let lane = self.0.iter().flatten().find(|lane| lane.group.ptr_eq(group));
+        lane.map_or(0, |lane| lane.cost)
     }
 
     pub(super) fn push(&mut self, place: usize, chunk: Chunk, urgency: Urgency) {
@@ -229,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::outbox::rules::GroupRules;
-    use crate::outbox::{Outbox, Pushed};
+    use crate::outbox::{Extent, Outbox, Pushed};
 
     const EACH: usize = 1 + MESSAGE_COST;
 
@@ -252,7 +253,7 @@ mod tests {
 
     fn waiting(outbox: &Outbox) -> String {
         let mut slices = Vec::new();
-        outbox.slices(&mut slices);
+        outbox.slices(Extent::All, &mut slices);
         slices.iter().map(|slice| String::from_utf8_lossy(slice)).collect()
     }
 

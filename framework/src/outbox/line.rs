@@ -17,7 +17,7 @@ use crate::config::{Marks, Overflow};
 use crate::filter::Filter;
 use crate::outbox::lane::Due;
 use crate::outbox::share::Memberships;
-use crate::outbox::{Chunk, Outbox, Pushed, SendError};
+use crate::outbox::{Chunk, Extent, Outbox, Pushed, SendError};
 use crate::peer::{Address, ConnectionId, Peer};
 use crate::sys::poll::{Interest, Waited, wait_one};
 use crate::sys::socket::Socket;
@@ -96,6 +96,8 @@ pub(crate) struct Line {
 /// What whoever writes has to itself.
 pub(super) struct Inner {
     pub(super) outlet: Outlet,
+    /// The socket took no more at the last write, and the poller says when it does.
+    pub(super) full: bool,
     /// The groups that the peer is a member of.
     pub(super) groups: Memberships,
 }
@@ -142,7 +144,7 @@ impl Line {
 
     fn new(id: ConnectionId, peer: Peer, settings: Arc<LineSettings>, outlet: Outlet) -> Arc<Self> {
         let (sealed, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let inner = Mutex::new(Inner { outlet, groups: Memberships::default() });
+        let inner = Mutex::new(Inner { outlet, full: false, groups: Memberships::default() });
         let sent = AtomicU64::new(0);
         Arc::new(Self { id, peer, settings, sealed, waiting, sent, inner })
     }
@@ -180,6 +182,12 @@ impl Line {
     /// Takes note of bytes that have left.
     pub(super) fn took(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Takes note of bytes that have left without a turn.
+    pub(super) fn sent_aside(&self, bytes: usize, post: &dyn Post) {
+        self.took(bytes);
+        post.sent_aside(bytes);
     }
 
     /// Takes no more messages of remotes, and leaves all groups. None is on its way afterwards.
@@ -242,7 +250,7 @@ impl Line {
         notices: Notices,
     ) -> io::Result<Option<Vec<Due>>> {
         let mut inner = self.lock();
-        let Outlet::Stream { socket, outbox } = &mut inner.outlet else {
+        let Inner { outlet: Outlet::Stream { socket, outbox }, full, .. } = &mut *inner else {
             own.clear();
             return Ok(None);
         };
@@ -261,17 +269,20 @@ impl Line {
         // A write that took a part has filled the socket: trying again at once would be in vain.
         while !outbox.is_empty() && !flushed.pending {
             let mut slices = Vec::with_capacity(super::GATHERED);
-            if notices == Notices::Made || !outbox.owes_notices() {
-                outbox.slices(&mut slices);
-            } else if outbox.is_torn() {
-                outbox.slices_of_torn(&mut slices);
-            } else if takes_more(socket) {
-                due = Some(outbox.take_due());
-                break;
-            } else {
-                flushed.pending = true;
-                break;
-            }
+            let extent = match notices {
+                Notices::Wanted if !outbox.owes_notices() => Extent::All,
+                Notices::Wanted if outbox.is_torn() => Extent::Torn,
+                Notices::Wanted if takes_more(socket) => {
+                    due = Some(outbox.take_due());
+                    break;
+                }
+                Notices::Wanted => {
+                    flushed.pending = true;
+                    break;
+                }
+                Notices::Made => Extent::All,
+            };
+            outbox.slices(extent, &mut slices);
             let offered: usize = slices.iter().map(|slice| slice.len()).sum();
             let sent = or_nothing(socket.send_gathered(&slices))?;
             drop(slices);
@@ -284,6 +295,8 @@ impl Line {
             // More was missed while the texts were made.
             due = Some(outbox.take_due());
         }
+        // Until the texts are made nobody else writes: they go first.
+        *full = flushed.pending || due.is_some();
         self.note_waiting(outbox);
         Ok(due)
     }
@@ -300,7 +313,8 @@ impl Line {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        let (socket, outbox) = match &mut guard.outlet {
+        let Inner { outlet, full, .. } = &mut *guard;
+        let (socket, outbox) = match outlet {
             Outlet::Closed => return Err(SendError::Closed),
             Outlet::Datagram { outlet } => {
                 let outlet = outlet.clone();
@@ -318,12 +332,12 @@ impl Line {
             chunk.slices(0, &mut slices);
             // An error of the socket is the connection's to notice: its turn meets it as well.
             let sent = socket.send_gathered(&slices).unwrap_or(0);
-            self.took(sent);
-            post.sent_aside(sent);
+            self.sent_aside(sent, &*post);
             if sent == chunk.len() {
                 return Ok(());
             }
             outbox.begin_with(chunk, sent);
+            *full = true;
             Pushed::Queued
         } else {
             outbox.push(chunk, self.settings.overflow, self.settings.marks.cap)

@@ -64,6 +64,16 @@ pub(crate) enum Pushed {
     Overflow,
 }
 
+/// How far one looks along the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    All,
+    /// Up to the end of a message of which a part has left.
+    Torn,
+    /// As [`Extent::Torn`], and on to the first reply of the connection's own handler.
+    BeforeReplies,
+}
+
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -94,20 +104,12 @@ impl Outbox {
     /// an empty outbox, takes any message.
     pub(crate) fn push_share(&mut self, chunk: Chunk, share: &Share<'_>) -> Pushed {
         let place = self.lanes.get_or_insert_default().place_of(share.group);
-        let needed = chunk.len() + MESSAGE_COST;
-        let fits = |outbox: &Self| match share.room {
-            Room::OfGroup(most) => {
-                let cost = outbox.lanes.as_ref().map_or(0, |lanes| lanes.cost(place));
-                cost == 0 || cost + needed <= most
-            }
-            Room::OfAll(most) => outbox.cost == 0 || outbox.cost + needed <= most,
-        };
         let mut dropped = 0;
         let pushed = loop {
-            if fits(self) {
+            if self.has_room(chunk.len(), share) {
+                self.cost += chunk.len() + MESSAGE_COST;
                 self.lanes.get_or_insert_default().push(place, chunk, share.urgency);
                 self.entries.push_back(Entry::Ticket(place));
-                self.cost += needed;
                 break if dropped > 0 { Pushed::MadeRoom(dropped) } else { Pushed::Queued };
             }
             match share.overflow {
@@ -121,6 +123,16 @@ impl Outbox {
         };
         self.after_push(place, if share.missed == Missed::Told { dropped } else { 0 });
         pushed
+    }
+
+    /// Whether a message of a group would be queued without dropping any.
+    pub(crate) fn has_room(&self, message: usize, share: &Share<'_>) -> bool {
+        let (waiting, most) = match (share.room, &self.lanes) {
+            (Room::OfGroup(most), Some(lanes)) => (lanes.cost_of(share.group), most),
+            (Room::OfGroup(most), None) => (0, most),
+            (Room::OfAll(most), _) => (self.cost, most),
+        };
+        waiting == 0 || waiting + message + MESSAGE_COST <= most
     }
 
     /// Notes what a member missed, and takes void tickets out before they are many.
@@ -217,11 +229,17 @@ impl Outbox {
     }
 
     /// The unsent pieces, in order, as many as one write gathers.
-    pub(crate) fn slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
+    pub(crate) fn slices<'a>(&'a self, extent: Extent, slices: &mut Vec<IoSlice<'a>>) {
         let mut skip = self.sent_of_first;
         let mut look = self.lanes.as_ref().map(|lanes| lanes.look());
         for entry in &self.entries {
-            if slices.len() + 3 > GATHERED {
+            let is_reply = matches!(entry, Entry::Message { droppable: false, .. });
+            let beyond = match extent {
+                Extent::All => false,
+                Extent::Torn => skip == 0,
+                Extent::BeforeReplies => skip == 0 && is_reply,
+            };
+            if beyond || slices.len() + 3 > GATHERED {
                 break;
             }
             let chunk = match entry {
@@ -232,13 +250,6 @@ impl Outbox {
                 chunk.slices(skip, slices);
                 skip = 0;
             }
-        }
-    }
-
-    /// What is left of a torn message.
-    pub(crate) fn slices_of_torn<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
-        if let Some(Entry::Message { chunk, .. }) = self.entries.front() {
-            chunk.slices(self.sent_of_first, slices);
         }
     }
 
@@ -315,7 +326,7 @@ mod tests {
 
     fn waiting(outbox: &Outbox) -> String {
         let mut slices = Vec::new();
-        outbox.slices(&mut slices);
+        outbox.slices(Extent::All, &mut slices);
         slices.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect::<Vec<_>>().join("|")
     }
 

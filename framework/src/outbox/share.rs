@@ -5,8 +5,9 @@ use std::sync::{Arc, Weak};
 
 use crate::outbox::group::Shared;
 use crate::outbox::lane::Share;
-use crate::outbox::line::{Outlet, Post, Reach};
-use crate::outbox::{Chunk, DatagramOutlet, Line, Pushed, SendError};
+use crate::outbox::line::{Inner, Outlet, Post, Reach};
+use crate::outbox::{Chunk, DatagramOutlet, Extent, GATHERED, Line, Outbox, Pushed, SendError};
+use crate::sys::socket::Socket;
 
 /// The groups that a peer is a member of. Eight bytes as long as there is none.
 #[derive(Debug, Default)]
@@ -87,7 +88,8 @@ impl Line {
         if !self.is_open() {
             return Delivered::Gone;
         }
-        let (socket, outbox) = match &mut guard.outlet {
+        let Inner { outlet, full, .. } = &mut *guard;
+        let (socket, outbox) = match outlet {
             Outlet::Closed => return Delivered::Gone,
             Outlet::Datagram { outlet } => {
                 let to = outlet.clone();
@@ -105,24 +107,31 @@ impl Line {
             }
             Outlet::Stream { socket, outbox } => (socket, outbox),
         };
-        let at_once = delivery.reach == Reach::AtOnce && outbox.is_empty();
-        if at_once && !delivery.post.is_running(self.id) {
-            let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(3);
-            delivery.chunk.slices(0, &mut slices);
-            // An error of the socket is the connection's to notice: its turn meets it as well.
-            let sent = socket.send_gathered(&slices).unwrap_or(0);
-            self.took(sent);
-            delivery.post.sent_aside(sent);
-            if sent == delivery.chunk.len() {
-                return Delivered::Left;
-            }
-            if sent > 0 {
-                outbox.begin_with(delivery.chunk.clone(), sent);
-                self.note_waiting(outbox);
-                return Delivered::Waits { dropped: 0 };
+        let (chunk, share) = (delivery.chunk, &delivery.share);
+        if !*full && !outbox.owes_notices() {
+            let running = delivery.post.is_running(self.id);
+            if !running && outbox.is_empty() && delivery.reach == Reach::AtOnce {
+                let sent = write_one(socket, chunk);
+                self.sent_aside(sent, delivery.post);
+                if sent == chunk.len() {
+                    return Delivered::Left;
+                }
+                *full = true;
+                if sent > 0 {
+                    outbox.begin_with(chunk.clone(), sent);
+                    self.note_waiting(outbox);
+                    return Delivered::Waits { dropped: 0 };
+                }
+            } else if !outbox.has_room(chunk.len(), share) {
+                // Nobody misses anything who would take it: the sender writes what waits. Not a turn's
+                // own replies: some that are older may lie with the turn.
+                let extent = if running { Extent::BeforeReplies } else { Extent::All };
+                let (sent, all) = write_queued(socket, outbox, extent);
+                self.sent_aside(sent, delivery.post);
+                *full = !all;
             }
         }
-        let pushed = outbox.push_share(delivery.chunk.clone(), &delivery.share);
+        let pushed = outbox.push_share(chunk.clone(), share);
         if let (Pushed::Overflow, Some(last_word)) = (pushed, delivery.last_word) {
             outbox.end_with(last_word.clone());
         }
@@ -139,4 +148,32 @@ impl Line {
             }
         }
     }
+}
+
+/// Writes what waits. Returns how many bytes the socket took, and whether that was all. An error of the socket is the
+/// connection's to notice: its turn meets it as well.
+fn write_queued(socket: &Socket, outbox: &mut Outbox, extent: Extent) -> (usize, bool) {
+    let mut left = 0;
+    loop {
+        let mut slices = Vec::with_capacity(GATHERED);
+        outbox.slices(extent, &mut slices);
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        if offered == 0 {
+            return (left, true);
+        }
+        let sent = socket.send_gathered(&slices).unwrap_or(0);
+        drop(slices);
+        outbox.advance(sent);
+        left += sent;
+        if sent < offered {
+            return (left, false);
+        }
+    }
+}
+
+/// Writes a message, as much as the socket takes.
+fn write_one(socket: &Socket, chunk: &Chunk) -> usize {
+    let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(3);
+    chunk.slices(0, &mut slices);
+    socket.send_gathered(&slices).unwrap_or(0)
 }
