@@ -7,7 +7,9 @@ mod stats;
 
 pub use stats::{Histogram, Stats};
 
+use std::fmt;
 use std::io;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::peer::{Address, ConnectionId, Peer};
@@ -164,16 +166,35 @@ impl DropReason {
     ];
 }
 
-/// Those who listen: the counters, and the log.
+/// Those who listen: the counters, and the log; and in memory a test.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     pub(crate) counters: Counters,
     log: log::Log,
+    test: OnceLock<Ear>,
+}
+
+/// Hears of every event.
+pub(crate) struct Ear(pub(crate) Box<dyn Fn(&Event<'_>) + Send + Sync>);
+
+impl fmt::Debug for Ear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ear")
+    }
 }
 
 impl Events {
     pub(crate) fn emit(&self, event: &Event<'_>) {
         self.counters.count(event);
         self.log.write(event);
+        if let Some(Ear(hear)) = self.test.get() {
+            hear(event);
+        }
+    }
+
+    /// Lets a test hear of every event from now on.
+    pub(crate) fn let_hear(&self, ear: Ear) {
+        // Set once, by the server in memory that it belongs to.
+        drop(self.test.set(ear));
     }
 }

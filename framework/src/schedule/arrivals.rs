@@ -72,7 +72,7 @@ impl Engine {
         }
     }
 
-    fn admit(
+    pub(super) fn admit(
         &self,
         listener: &StreamListener,
         socket: Socket,
@@ -93,9 +93,7 @@ impl Engine {
         let registered = match self.concurrency {
             // Its own thread waits for its bytes.
             Concurrency::Threads { .. } => Ok(()),
-            Concurrency::Inline | Concurrency::Pool { .. } => {
-                self.poller.add_stream(&*socket, id.0)
-            }
+            Concurrency::Inline | Concurrency::Pool { .. } => self.poller.add_stream(&socket, id.0),
         };
         let now = self.core.clock.now();
         let mut conn = Connection::new(line, socket, &listener.factory, permit, now);

@@ -127,8 +127,8 @@ impl Drain {
         counter.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn so_far(&self) -> DrainReport {
-        let took = self.asked.lock().map_or(Duration::ZERO, |asked| asked.elapsed());
+    fn so_far(&self, now: Instant) -> DrainReport {
+        let took = self.asked.lock().map_or(Duration::ZERO, |asked| now - asked);
         DrainReport {
             completed: self.completed.load(Ordering::SeqCst),
             told: self.told.load(Ordering::SeqCst),
@@ -150,7 +150,7 @@ impl Engine {
     /// anywhere, at any time, any number of times.
     pub(crate) fn begin_drain(&self, within: Duration) {
         let deadline = self.core.drain_by(self.core.clock.now().after(within));
-        self.drain.asked.lock().get_or_insert_with(Instant::now);
+        self.drain.asked.lock().get_or_insert_with(|| self.core.clock.instant());
         if self.core.advance(Stage::Draining) {
             self.core.events.emit(&Event::Draining { within, open: self.open() });
         }
@@ -263,7 +263,11 @@ impl Engine {
     /// What is known by now: whoever is still there counts as stuck, and those who run are named.
     fn report_so_far(&self) -> DrainReport {
         let stuck_peers = self.running().map(|line| line.peer.clone()).collect();
-        DrainReport { stuck: self.open(), stuck_peers, ..self.drain.so_far() }
+        DrainReport {
+            stuck: self.open(),
+            stuck_peers,
+            ..self.drain.so_far(self.core.clock.instant())
+        }
     }
 
     /// Everybody whose handler runs at this moment.
@@ -297,7 +301,7 @@ impl Engine {
     pub(crate) fn abandon(&self) {
         self.end();
         self.close_datagrams();
-        self.publish(self.drain.so_far());
+        self.publish(self.drain.so_far(self.core.clock.instant()));
     }
 
     /// Whether the report is made.

@@ -85,8 +85,11 @@ pub struct Server {
     config: Config,
 }
 
+/// Connections that a server in memory lets in at a time, if it was not told how many.
+const MOST_IN_MEMORY: usize = 1024;
+
 /// Who serves: a factory for each kind of transport that the server may listen on.
-enum Services {
+pub(crate) enum Services {
     Messages(Factory<dyn Handler>),
     Bytes(Factory<dyn StreamHandler>),
     Datagrams(Arc<dyn DatagramHandler>),
@@ -257,6 +260,31 @@ impl Server {
         Ok(BoundServer::new(engine, addresses, descriptors, max_connections))
     }
 
+    /// As it is, but with other factories: a test puts its own around them.
+    pub(crate) fn map_services(self, map: impl Fn(Services) -> Services) -> Self {
+        Self { services: map(self.services), ..self }
+    }
+
+    /// As it is, or if it was told no address on any port of this machine.
+    pub(crate) fn listening_anywhere(self) -> Self {
+        match (self.listeners.is_empty(), &self.services) {
+            (true, Services::Datagrams(_)) => self.udp("127.0.0.1:0"),
+            (true, Services::Messages(_) | Services::Bytes(_)) => self.tcp("127.0.0.1:0"),
+            (false, _) => self,
+        }
+    }
+
+    /// Opens the server in memory: it takes nothing of the system's.
+    pub(crate) fn open_in_memory(self) -> Result<Arc<Engine>> {
+        self.config.check()?;
+        self.check()?;
+        let max_connections = self.config.max_connections.unwrap_or(MOST_IN_MEMORY);
+        let core = Arc::new(Core::in_memory(self.config.clone()));
+        Engine::new(core.clone(), Concurrency::Inline, max_connections, |post| {
+            self.open(&core, &post)
+        })
+    }
+
     fn check(&self) -> Result<()> {
         if self.listeners.is_empty() {
             return Err(Error::config("the server has nothing to listen on"));
@@ -295,7 +323,7 @@ impl Server {
             let settings = Arc::new(LineSettings { framing, marks, overflow, post });
             match listener.transport {
                 Transport::Tcp => {
-                    let bound = self.open_stream(listener, config, &settings)?;
+                    let bound = self.open_stream(listener, core, &settings)?;
                     sources.streams.push(Arc::new(bound));
                 }
                 Transport::Udp => {
@@ -310,9 +338,10 @@ impl Server {
     fn open_stream(
         &self,
         listener: &Listen,
-        config: &Config,
+        core: &Core,
         settings: &Arc<LineSettings>,
     ) -> Result<StreamListener> {
+        let config = &core.config;
         let options = ListenOptions {
             backlog: config.backlog,
             dual_stack: listener.dual_stack,
@@ -326,8 +355,13 @@ impl Server {
                 return Err(Error::config("datagrams need a datagram socket"));
             }
         };
-        listener
-            .bind(|addr| StreamListener::bind(addr, &options, factory.clone(), settings.clone()))
+        listener.bind(|addr| {
+            let (factory, settings) = (factory.clone(), settings.clone());
+            if core.is_in_memory() {
+                return Ok(StreamListener::in_memory(addr, factory, settings));
+            }
+            StreamListener::bind(addr, &options, factory, settings)
+        })
     }
 
     fn open_datagrams(

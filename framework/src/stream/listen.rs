@@ -59,6 +59,23 @@ impl StreamListener {
         })
     }
 
+    /// A listener in memory: whoever connects is handed over.
+    pub(crate) fn in_memory(
+        local: SocketAddr,
+        factory: ServiceFactory,
+        settings: Arc<LineSettings>,
+    ) -> Self {
+        Self {
+            address: Address::Tcp(local),
+            factory,
+            settings,
+            alarm: Alarm::new(),
+            local,
+            socket: Mutex::new(None),
+            rest: Mutex::default(),
+        }
+    }
+
     pub(crate) fn socket(&self) -> Option<Arc<Listener>> {
         self.socket.lock().clone()
     }

@@ -8,6 +8,7 @@ pub(crate) mod poll;
 pub(crate) mod wake;
 
 pub(crate) mod datagrams;
+pub(crate) mod memory;
 pub(crate) mod socket;
 
 pub(crate) mod errno;

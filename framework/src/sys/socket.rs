@@ -8,6 +8,10 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
 use socket2::{Domain, Protocol, SockFilter, SockRef, TcpKeepalive, Type};
 
+use crate::sys::memory::MemorySocket;
+use crate::sys::poll::{self, Interest, Waited};
+use crate::sys::wake::Wake;
+
 /// What a listening TCP socket is made with. Accepted connections inherit all of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListenOptions {
@@ -49,7 +53,7 @@ impl Listener {
     pub(crate) fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (fd, peer) = rustix::net::acceptfrom_with(&self.0, flags)?;
-        Ok((Socket(fd), peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
+        Ok((fd.into(), peer.and_then(|peer| SocketAddr::try_from(peer).ok())))
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -79,15 +83,45 @@ impl AsFd for Listener {
     }
 }
 
-/// A connected stream. Every call returns at once (`WouldBlock` where it could not do anything).
+/// A connected stream. Every call but [`Socket::wait`] returns at once (`WouldBlock` where it could not
+/// do anything).
 #[derive(Debug)]
-pub(crate) struct Socket(OwnedFd);
+pub(crate) struct Socket(Way);
+
+/// Where a stream leads.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// Through the system.
+    System(OwnedFd),
+    /// To a test, by memory alone.
+    Memory(MemorySocket),
+}
+
+impl From<OwnedFd> for Socket {
+    fn from(fd: OwnedFd) -> Self {
+        Self(Way::System(fd))
+    }
+}
+
+impl From<MemorySocket> for Socket {
+    fn from(memory: MemorySocket) -> Self {
+        Self(Way::Memory(memory))
+    }
+}
 
 impl Socket {
+    pub(super) fn way(&self) -> &Way {
+        &self.0
+    }
+
     /// Reads what is there, at most `buffer.len()` bytes; 0 is the peer's FIN.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let fd = match &self.0 {
+            Way::System(fd) => fd,
+            Way::Memory(memory) => return memory.receive(buffer),
+        };
         loop {
-            match rustix::net::recv(&self.0, &mut *buffer, RecvFlags::DONTWAIT) {
+            match rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT) {
                 Ok((read, _)) => return Ok(read),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(other) => return Err(other.into()),
@@ -97,8 +131,12 @@ impl Socket {
 
     /// Writes as much of `bytes` as fits now.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let fd = match &self.0 {
+            Way::System(fd) => fd,
+            Way::Memory(memory) => return memory.send(&[IoSlice::new(bytes)]),
+        };
         loop {
-            match rustix::net::send(&self.0, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Err(rustix::io::Errno::INTR) => {}
                 result => return Ok(result?),
             }
@@ -107,10 +145,14 @@ impl Socket {
 
     /// Writes as much of several pieces as fits now, in one system call.
     pub(crate) fn send_gathered(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let fd = match &self.0 {
+            Way::System(fd) => fd,
+            Way::Memory(memory) => return memory.send(pieces),
+        };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         loop {
             let mut nothing_beside = SendAncillaryBuffer::default();
-            match rustix::net::sendmsg(&self.0, pieces, &mut nothing_beside, flags) {
+            match rustix::net::sendmsg(fd, pieces, &mut nothing_beside, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 result => return Ok(result?),
             }
@@ -119,28 +161,57 @@ impl Socket {
 
     /// Sends FIN once what was written has left; reading goes on.
     pub(crate) fn finish_writing(&self) -> io::Result<()> {
-        SockRef::from(&self.0).shutdown(Shutdown::Write)
+        match &self.0 {
+            Way::System(fd) => SockRef::from(fd).shutdown(Shutdown::Write),
+            Way::Memory(memory) => memory.finish_writing(),
+        }
     }
 
     /// Makes the close that follows a reset: what was not sent is thrown away.
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
-        SockRef::from(&self.0).set_linger(Some(Duration::ZERO))
+        match &self.0 {
+            Way::System(fd) => SockRef::from(fd).set_linger(Some(Duration::ZERO))?,
+            Way::Memory(memory) => memory.reset_on_close(),
+        }
+        Ok(())
     }
 
     /// Whether bytes of the peer wait to be read. Closing on them would reset the connection, and the
     /// peer might lose what it was sent last.
     pub(crate) fn has_unread(&self) -> bool {
-        rustix::io::ioctl_fionread(&self.0).is_ok_and(|bytes| bytes > 0)
+        match &self.0 {
+            Way::System(fd) => rustix::io::ioctl_fionread(fd).is_ok_and(|bytes| bytes > 0),
+            Way::Memory(memory) => memory.has_unread(),
+        }
+    }
+
+    /// Whether the peer is gone for good: it reset the connection, or both directions are closed.
+    pub(crate) fn is_gone(&self) -> bool {
+        match &self.0 {
+            Way::System(fd) => poll::is_gone(fd),
+            Way::Memory(memory) => memory.is_gone(),
+        }
+    }
+
+    /// Waits until the stream is ready, or for the wake-up beside it, for at most `timeout`. Where both
+    /// are ready the wake-up wins. In memory nothing is waited for: the test says what happens.
+    pub(crate) fn wait(
+        &self,
+        interest: Interest,
+        wake: Option<&Wake>,
+        timeout: Option<Duration>,
+    ) -> io::Result<Waited> {
+        match &self.0 {
+            Way::System(fd) => poll::wait_one(fd, interest, wake, timeout),
+            Way::Memory(memory) => Ok(memory.wait(interest, timeout)),
+        }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        local_addr(&self.0)
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        match &self.0 {
+            Way::System(fd) => local_addr(fd),
+            Way::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 
@@ -176,7 +247,8 @@ mod tests {
         let (socket, peer) = listener.accept().expect("the connection");
         assert_eq!(peer, client.local_addr().ok());
 
-        let accepted = SockRef::from(&socket.0);
+        let Way::System(fd) = &socket.0 else { panic!("it came from the system") };
+        let accepted = SockRef::from(fd);
         assert!(accepted.tcp_nodelay().expect("an option"));
         assert!(accepted.keepalive().expect("an option"));
         assert_eq!(accepted.tcp_keepalive_time().expect("an option"), Duration::from_secs(60));

@@ -1,0 +1,70 @@
+//! A kit to test handlers with: in memory, on a real server, against peers that misbehave.
+
+mod call;
+mod client;
+mod memory;
+mod recorder;
+mod step;
+mod world;
+
+pub use call::{Call, Callback, Message, Returned};
+pub use client::{Client, End};
+pub use memory::MemoryServer;
+pub use step::Step;
+
+use parking_lot::Mutex;
+
+use crate::handler::{Handler, StreamHandler};
+use crate::server::Server;
+
+/// A client of this one handler, in memory, with all defaults: the framing is raw.
+///
+/// ```
+/// use switchboard::{Next, handler_fn, testing};
+///
+/// let mut client = testing::connect(handler_fn(|message, cx| {
+///     cx.send(message.to_ascii_uppercase());
+///     Ok(Next::Continue)
+/// }));
+/// client.send("hello");
+/// assert_eq!(client.received(), "HELLO");
+/// ```
+#[must_use]
+pub fn connect(handler: impl Handler) -> Client {
+    MemoryServer::new(Server::new(once(handler))).connect()
+}
+
+/// A client of this one conversation, in memory, with all defaults.
+///
+/// A handler that reads beyond what was sent waits; what comes then is planned by [`Client::play`], and
+/// if nothing is the clock moves to its timeout.
+///
+/// ```
+/// use std::io::{self, BufRead, Write};
+/// use switchboard::{Next, Stream, StreamHandler, testing};
+///
+/// struct Echo;
+///
+/// impl StreamHandler for Echo {
+///     fn handle(&mut self, stream: &mut Stream<'_>) -> io::Result<Next> {
+///         let mut line = String::new();
+///         stream.read_line(&mut line)?;
+///         stream.write_all(line.as_bytes())?;
+///         Ok(Next::Continue)
+///     }
+/// }
+///
+/// let mut client = testing::converse(Echo);
+/// client.send("hello\n");
+/// assert_eq!(client.received(), "hello\n");
+/// ```
+#[must_use]
+pub fn converse(handler: impl StreamHandler) -> Client {
+    MemoryServer::new(Server::streams(once(handler))).connect()
+}
+
+/// A factory that has one handler to give.
+fn once<H: Send>(handler: H) -> impl Fn(&crate::peer::Peer) -> H + Send + Sync {
+    let handler = Mutex::new(Some(handler));
+    move |_peer| handler.lock().take().expect("one handler serves one connection")
+}

@@ -1,0 +1,9 @@
+//! The test kit itself: what it shows in memory is what a server does on a socket.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod clock;
+mod parity;
+mod peers;
+mod speed;
