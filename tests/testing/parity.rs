@@ -46,14 +46,14 @@ impl Play {
         (transcript, counts)
     }
 
-    /// Plays it over TCP. After each step it waits for as many callbacks as there were in memory.
+    /// Plays it over TCP. Before each step it waits for as many callbacks as there were in memory.
     fn over_tcp(&self, concurrency: Concurrency, counts: &[(usize, usize)]) -> Transcript {
         let journal = Journal::default();
         let server = (self.server)(&journal).concurrency(concurrency).tcp("127.0.0.1:0");
         let server = Running::of(server);
         let mut client = Some(server.client());
         let mut sent = 0;
-        for (step, (callbacks, bytes)) in self.steps.iter().zip(counts) {
+        for (index, (step, (callbacks, bytes))) in self.steps.iter().zip(counts).enumerate() {
             match (step, client.as_mut()) {
                 // What crosses the server's end is lost, here as there.
                 (Step::Send(bytes), Some(client)) => drop(client.try_send(bytes)),
@@ -69,7 +69,10 @@ impl Play {
                 (Step::Wait(_), _) => {}
                 (step, _) => panic!("{step:?} is not for this test"),
             }
-            wait_for(&journal, *callbacks);
+            // Behind the last step the client reads to the end, and closes: that ends a server's lingering.
+            if index + 1 < self.steps.len() {
+                wait_for(&journal, *callbacks);
+            }
             sent = *bytes;
         }
         let (received, end) = match client.as_mut().map(Client::rest) {
@@ -78,6 +81,7 @@ impl Play {
             Some(Err(_)) => (String::new(), End::Reset),
         };
         drop(client);
+        wait_for(&journal, counts.last().map_or(0, |(callbacks, _)| *callbacks));
         drop(server);
         Transcript { callbacks: journal.all(), received, end }
     }
