@@ -56,7 +56,7 @@ fn with_busy(on: On, gate: &Gate, busy: Busy) -> Running {
 /// Is told of a drain, and sees the end of its connection.
 fn is_told(on: On, client: &mut Client) {
     assert_eq!(client.hear(), "GOODBYE");
-    if !on.is_udp() {
+    if !on.is_datagram() {
         client.hears_only("");
     }
 }
@@ -132,7 +132,7 @@ fn no_more_handlers_run_than_there_are_workers(on: On) {
     clients.iter_mut().for_each(|client| client.say("x"));
     gate.wait_for_arrivals(3);
     // Datagrams wait in the kernel: nobody is free to take them.
-    eventually("the others wait", || on.is_udp() || server.stats().connections_open == 10);
+    eventually("the others wait", || on.is_datagram() || server.stats().connections_open == 10);
     // Whoever would call in a fourth has had the time to.
     let ticks = crossbeam_channel::tick(Duration::from_millis(1));
     for _ in 0..100 {
@@ -221,7 +221,7 @@ fn inline_runs_one_handler_at_a_time(on: On) {
     busy.say("busy");
     gate.wait_for_arrivals(1);
     other.say("meanwhile");
-    assert_eq!(server.stats().messages, if on.is_udp() { 2 } else { 1 });
+    assert_eq!(server.stats().messages, if on.is_datagram() { 2 } else { 1 });
     gate.open();
     assert_eq!([busy.hear(), other.hear()], ["BUSY", "MEANWHILE"]);
 }

@@ -30,11 +30,11 @@ fn setup_runs_first_and_may_speak_first(on: On) {
         Ok(Next::Continue)
     }));
     let mut client = server.client();
-    if on.is_udp() {
+    if on.is_datagram() {
         client.say("one");
     }
     assert_eq!(client.hear(), "hello");
-    if !on.is_udp() {
+    if !on.is_datagram() {
         client.say("one");
     }
     assert_eq!(client.hear(), "ONE");
@@ -167,7 +167,7 @@ fn draining_may_continue_to_the_deadline(on: On) {
     assert_eq!(client.ask("a"), "A");
     server.begin_drain(Duration::from_millis(300));
     journal.wait_for("draining");
-    if !on.is_udp() {
+    if !on.is_datagram() {
         assert_eq!(client.ask("b"), "B");
     }
     let report = server.join();
@@ -185,14 +185,14 @@ fn setup_that_fails_is_not_followed_by_finish(on: On) {
     }));
     for _ in 0..2 {
         let mut client = server.client();
-        if on.is_udp() {
+        if on.is_datagram() {
             client.say("x");
             journal.wait_for("setup");
         } else {
             client.hears_only("");
         }
     }
-    if on.is_udp() {
+    if on.is_datagram() {
         journal.wait_for_so_many(2, "setup");
     }
     assert_eq!(server.client().ask("a"), "A");

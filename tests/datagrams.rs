@@ -8,7 +8,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use harness::{Client, Gate, Journal, On, Running, Script, eventually, matrix};
-use switchboard::{Datagram, DatagramHandler, Listen, Next, Replies, SendError, Server, Stats};
+use switchboard::{
+    Address, Datagram, DatagramHandler, Listen, Next, Replies, SendError, Server, Stats,
+};
 
 matrix! {
     a_silent_handler_sends_nothing: [udp];
@@ -183,7 +185,7 @@ fn on_all_addresses(on: On, script: Script, ip: [u8; 4]) -> (Running, SocketAddr
 fn a_reply_leaves_from_the_address_that_was_asked(on: On) {
     let journal = Journal::default();
     let script = Script::new(&journal).handle(|_, cx| {
-        cx.send(cx.peer().local().to_string());
+        cx.send(cx.peer().local().socket_addr().map_or_else(String::new, |addr| addr.to_string()));
         Ok(Next::Continue)
     });
     let (_server, asked) = on_all_addresses(on, script, [127, 0, 0, 2]);
@@ -221,7 +223,9 @@ fn a_server_on_ipv6_answers(on: On) {
 fn a_dual_stack_server_answers_both_families(on: On) {
     let journal = Journal::default();
     let script = Script::new(&journal).handle(|_, cx| {
-        cx.send(cx.peer().local().ip().to_string());
+        cx.send(
+            cx.peer().local().socket_addr().map_or_else(String::new, |addr| addr.ip().to_string()),
+        );
         Ok(Next::Continue)
     });
     let listen = Listen::udp("[::]:0").dual_stack(true);
@@ -241,7 +245,7 @@ impl DatagramHandler for Echo {
         let text = String::from_utf8_lossy(datagram.bytes()).into_owned();
         match text.strip_prefix("begin ").and_then(|addr| addr.parse().ok()) {
             Some(victim) => {
-                replies.send_to(victim, "X");
+                replies.send_to(&Address::Udp(victim), "X");
                 replies.send("begun");
             }
             None => replies.send(datagram.bytes()),

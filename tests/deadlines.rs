@@ -35,7 +35,7 @@ fn a_silent_peer_is_closed_at_the_idle_timeout(on: On) {
     let server = on.spawn(Script::new(&journal).server().idle_timeout(SHORT));
     let mut client = server.client();
     let began = Instant::now();
-    if on.is_udp() {
+    if on.is_datagram() {
         assert_eq!(client.ask("x"), "X");
     } else {
         client.hears_only("");
@@ -135,7 +135,7 @@ fn no_timeout_is_no_timeout(on: On) {
     let server = on.spawn(server.message_timeout(None).write_timeout(None));
     let mut client = server.client();
     assert_eq!(client.ask("x"), "X");
-    if !on.is_udp() {
+    if !on.is_datagram() {
         client.send_bytes(b"half ");
     }
     let _ = crossbeam_channel::after(SHORT).recv();

@@ -41,7 +41,7 @@ fn going_wrong(journal: &Journal, callback: &str, wrong: fn() -> io::Result<Next
 /// Has every callback go wrong in turn, on a server each whose other peers are well.
 fn every_callback(on: On, wrong: fn() -> io::Result<Next>, reason: &CloseReason) {
     for callback in CALLBACKS {
-        if on.is_udp() && callback == "half_closed" {
+        if on.is_datagram() && callback == "half_closed" {
             continue;
         }
         let (bad, good) = (Journal::default(), Journal::default());
@@ -54,7 +54,7 @@ fn every_callback(on: On, wrong: fn() -> io::Result<Next>, reason: &CloseReason)
         });
         let server = on.spawn(server.idle_timeout(Duration::from_millis(40)).max_datagram(9_000));
         let mut client = server.client();
-        if on.is_udp() || callback == "handle" {
+        if on.is_datagram() || callback == "handle" {
             client.say("x");
         }
         bad.wait_for("setup");
@@ -66,7 +66,7 @@ fn every_callback(on: On, wrong: fn() -> io::Result<Next>, reason: &CloseReason)
             "draining" => server.begin_drain(harness::PATIENCE),
             _ => {}
         }
-        if !on.is_udp() {
+        if !on.is_datagram() {
             assert!(client.is_cut_off(), "{callback}");
         }
         drop(client);
@@ -75,7 +75,7 @@ fn every_callback(on: On, wrong: fn() -> io::Result<Next>, reason: &CloseReason)
         };
         eventually(callback, || {
             let stats = server.stats();
-            if on.is_udp() { sessions(&stats) == 1 } else { stats.closed_for(reason) == 1 }
+            if on.is_datagram() { sessions(&stats) == 1 } else { stats.closed_for(reason) == 1 }
         });
         if callback != "draining" {
             assert_eq!(bystander.ask("after"), "AFTER");
@@ -108,7 +108,7 @@ fn a_factory_that_panics_costs_its_own_peer_alone(on: On) {
     }));
     for round in 0..10 {
         let mut unlucky = server.client();
-        if on.is_udp() {
+        if on.is_datagram() {
             unlucky.say("x");
             journal.wait_for_so_many(2 * round + 1, "factory");
         } else {
@@ -206,7 +206,7 @@ fn a_panic_in_the_successor_of_a_switch_is_contained(on: On) {
     let mut client = server.client();
     client.say("switch");
     journal.wait_for("finish switched");
-    if !on.is_udp() {
+    if !on.is_datagram() {
         client.hears_only("switch\n");
     }
     assert_eq!(bystander.ask("y"), "y");

@@ -78,7 +78,7 @@ fn a_server_that_never_served_is_dropped_and_its_port_is_free(on: On) {
 /// Binds what a server has left.
 fn rebind(on: On, addr: std::net::SocketAddr) {
     let again = Server::new(|_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
-    let again = if on.is_udp() { again.udp(addr) } else { again.tcp(addr) };
+    let again = if on.is_datagram() { again.udp(addr) } else { again.tcp(addr) };
     drop(again.bind().expect("the port is free"));
 }
 
@@ -154,7 +154,7 @@ fn the_port_is_free_at_once(on: On) {
     server.drain(PATIENCE);
     // Its connections are in TIME_WAIT on our side now.
     rebind(on, addr);
-    if !on.is_udp() {
+    if !on.is_datagram() {
         drop(client);
         assert!(TcpStream::connect(addr).is_err(), "nobody listens after the end");
     }
@@ -244,7 +244,7 @@ fn time_to_tell_everybody(on: On) -> Duration {
     let took = began.elapsed();
     for client in &mut clients {
         assert_eq!(client.hear(), "goodbye");
-        if !on.is_udp() {
+        if !on.is_datagram() {
             client.hears_only("");
         }
     }
@@ -311,7 +311,7 @@ fn serving_on_the_callers_thread_returns_the_report(on: On) {
             let mut client = Client::of(&address);
             assert_eq!(client.ask("x"), "X");
             handle.begin_drain(PATIENCE);
-            if !on.is_udp() {
+            if !on.is_datagram() {
                 client.hears_only("");
             }
         });
@@ -324,7 +324,7 @@ fn stop_server_ends_it_from_setup_too(on: On) {
     let journal = Journal::default();
     let server = on.play(Script::new(&journal).setup(|_| Ok(Next::StopServer)));
     let mut client = server.client();
-    if on.is_udp() {
+    if on.is_datagram() {
         client.say("x");
     }
     let report = server.join();

@@ -28,7 +28,7 @@ fn close_flushes_then_ends(on: On) {
     }));
     let mut client = server.client();
     client.say("q");
-    if on.is_udp() {
+    if on.is_datagram() {
         assert_eq!(client.hear(), "bye");
         journal.wait_for("finish done");
         assert_eq!(client.ask("again"), "bye");
@@ -49,7 +49,7 @@ fn abort_resets_and_unsent_replies_are_lost(on: On) {
     let mut client = server.client();
     assert_eq!(client.ask("one"), "one");
     client.say("abort");
-    if on.is_udp() {
+    if on.is_datagram() {
         journal.wait_for("finish aborted");
         assert_eq!(client.ask("two"), "two");
         assert_eq!(journal.count("setup"), 2);

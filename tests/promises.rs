@@ -157,7 +157,7 @@ fn setup_runs_once_and_finish_exactly_once(on: On) {
             client.say("hello");
             assert_eq!(client.hear(), "heard");
             client.say(ending);
-            if round % 2 == 0 && !on.is_udp() {
+            if round % 2 == 0 && !on.is_datagram() {
                 client.reset();
             }
         }
@@ -185,7 +185,7 @@ fn a_failing_handler_ends_its_own_peer_alone(on: On) {
         let mut client = server.client();
         client.say(message);
         journal.wait_for(reason);
-        if !on.is_udp() {
+        if !on.is_datagram() {
             client.hears_only("");
         }
         assert_eq!(bystander.ask("still here"), "still here");
@@ -195,7 +195,7 @@ fn a_failing_handler_ends_its_own_peer_alone(on: On) {
 }
 
 fn everything_sent_before_close_arrives(on: On) {
-    let replies = if on.is_udp() { 20 } else { 3_000 };
+    let replies = if on.is_datagram() { 20 } else { 3_000 };
     let journal = Journal::default();
     let server = on.play(Script::new(&journal).handle(move |_, cx| {
         for number in 0..replies {
@@ -208,7 +208,7 @@ fn everything_sent_before_close_arrives(on: On) {
     for number in 0..replies {
         assert_eq!(client.hear(), format!("{number:0>1000}"));
     }
-    if !on.is_udp() {
+    if !on.is_datagram() {
         client.hears_only("");
     }
     journal.wait_for("finish done");
@@ -256,7 +256,7 @@ fn everything_sent_before_close_arrives_though_the_peer_goes_on_sending(on: On) 
     let server = on.play(answers_all(&journal));
     let mut client = server.client();
     client.say("all");
-    let mut sender = client.wire().stream.try_clone().expect("a second handle");
+    let mut sender = client.wire().pipe.try_clone().expect("a second handle");
     std::thread::scope(|scope| {
         scope.spawn(move || {
             // It goes on while the reply is on its way; less than the lingering read takes.
@@ -343,7 +343,7 @@ fn more_messages_than_a_turn_handles_are_all_handled(on: On) {
         Ok(Next::Continue)
     }));
     let mut client = server.client();
-    if on.is_udp() {
+    if on.is_datagram() {
         (0..200).for_each(|_| client.say("x"));
         eventually("all are handled", || handled.load(Ordering::SeqCst) == 200);
     } else {

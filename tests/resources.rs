@@ -46,7 +46,7 @@ fn a_server_leaves_nothing_behind(on: On) {
         }
         journal.wait_for_so_many(50, "handle");
         for client in clients.drain(..25) {
-            if on.is_udp() { drop(client) } else { client.reset() }
+            if on.is_datagram() { drop(client) } else { client.reset() }
         }
         server.drain(PATIENCE);
     }
@@ -86,7 +86,7 @@ fn ten_thousand_panics_change_nothing(on: On) {
             Ok(Next::Continue)
         }));
         let mut bystander = server.client();
-        let mut sender = on.is_udp().then(|| server.client());
+        let mut sender = on.is_datagram().then(|| server.client());
         let panicked = || {
             let stats = server.stats();
             let closed = stats.connections_closed().chain(stats.sessions_closed());
@@ -235,7 +235,8 @@ fn t15_a_bind_that_fails_leaks_nothing(on: On) {
     let before = Footprint::at_rest();
     for _ in 0..1_024 {
         let again = Script::new(&journal).server().concurrency(on.concurrency);
-        let again = if on.is_udp() { again.udp(taken.addr()) } else { again.tcp(taken.addr()) };
+        let again =
+            if on.is_datagram() { again.udp(taken.addr()) } else { again.tcp(taken.addr()) };
         assert!(again.bind().is_err());
     }
     settled(before);

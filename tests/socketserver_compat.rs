@@ -87,7 +87,7 @@ fn t16_leaving_the_scope_closes_the_listener(on: On) {
         bound.addresses()[0].socket_addr().expect("an address")
     };
     let again = Script::new(&journal).server();
-    let again = if on.is_udp() { again.udp(addr) } else { again.tcp(addr) };
+    let again = if on.is_datagram() { again.udp(addr) } else { again.tcp(addr) };
     drop(again.bind().expect("the address is free"));
 }
 
@@ -104,7 +104,7 @@ fn t17_to_22_errors_and_panics_are_reported_once(on: On) {
         let mut client = server.client();
         client.say(message);
         journal.wait_for(reason);
-        if !on.is_udp() {
+        if !on.is_datagram() {
             client.hears_only("");
         }
         drop(server);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// from its neighbours in a row. ARCHITECTURE.md shows the same table.
 const LAYERS: [&[&str]; 8] = [
     &["error", "peer", "reason"],
-    &["codec", "config", "sys", "timer"],
+    &["codec", "config", "filter", "sys", "timer"],
     &["event", "outbox"],
     &["desk", "handler", "stage"],
     &["datagram", "slots", "stream"],

@@ -49,7 +49,7 @@ fn with_remotes(
     });
     let server = server(script.server());
     let running =
-        if on.is_udp() { on.spawn(server) } else { Running::of(on.framed(server, framing)) };
+        if on.is_datagram() { on.spawn(server) } else { Running::of(on.framed(server, framing)) };
     (running, take)
 }
 
@@ -121,7 +121,7 @@ fn the_handlers_replies_and_a_remotes_do_not_mix_within_a_message(on: On) {
                 remote.send(format!("unasked {number}")).expect("taken");
             }
         });
-        let mut sender = client.wire().stream.try_clone().expect("a second handle");
+        let mut sender = client.wire().pipe.try_clone().expect("a second handle");
         scope.spawn(move || {
             for number in 0..500 {
                 io::Write::write_all(&mut sender, format!("{number}\n").as_bytes()).expect("sent");
@@ -219,7 +219,7 @@ fn a_message_longer_than_the_limit_passes_when_nothing_waits(on: On) {
 }
 
 /// Whether a full socket takes more within a while.
-fn becomes_writable(stream: &std::net::TcpStream) -> bool {
+fn becomes_writable(stream: &harness::Pipe) -> bool {
     let while_ = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
     poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&while_)).expect("a look") > 0
 }
@@ -235,25 +235,25 @@ fn a_peer_that_does_not_read_is_not_read_either(on: On) {
     }));
     let mut client = server.client();
     let line = format!("{}\n", "x".repeat(99));
-    client.wire().stream.set_nonblocking(true).expect("a mode");
+    client.wire().pipe.set_nonblocking(true).expect("a mode");
     let mut sent = 0;
     // Until nothing is taken and nothing is handled any more: everything on the way is full.
     let deadline = Instant::now() + harness::PATIENCE;
     let stopped = loop {
         let unsent = &line.as_bytes()[sent % line.len()..];
-        if let Ok(bytes) = io::Write::write(&mut client.wire().stream, unsent) {
+        if let Ok(bytes) = io::Write::write(&mut client.wire().pipe, unsent) {
             sent += bytes;
             assert!(sent < 100_000_000, "the server reads on and on");
             continue;
         }
         let before = handled.load(Ordering::SeqCst);
-        if !becomes_writable(&client.wire().stream) && handled.load(Ordering::SeqCst) == before {
+        if !becomes_writable(&client.wire().pipe) && handled.load(Ordering::SeqCst) == before {
             break before;
         }
         assert!(Instant::now() < deadline, "the server reads on and on");
     };
     assert!(stopped < sent / line.len(), "something is left unread");
-    let stream = &mut client.wire().stream;
+    let stream = &mut client.wire().pipe;
     stream.set_nonblocking(false).expect("a mode");
     let mut sender = stream.try_clone().expect("a second handle");
     let rest = line.as_bytes()[sent % line.len()..].to_vec();

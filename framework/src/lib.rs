@@ -83,6 +83,7 @@
 
 mod config;
 mod error;
+mod filter;
 mod peer;
 mod reason;
 
@@ -117,12 +118,13 @@ pub use codec::{FrameError, Framing};
 pub use config::Overflow;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Histogram, Stats};
+pub use filter::Verdict;
 pub use handler::{
     Context, Datagram, DatagramHandler, Handler, HandlerFn, Next, Replies, Stream, StreamHandler,
     handler_fn,
 };
 pub use outbox::{Remote, SendError};
-pub use peer::{Address, ConnectionId, Peer};
+pub use peer::{Address, ConnectionId, Credentials, Peer, UnixName};
 pub use reason::CloseReason;
 pub use schedule::{Concurrency, DrainReport};
 pub use server::{BoundServer, Listen, Outcome, Server, ServerHandle, TcpServer, UdpServer};

@@ -2,9 +2,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use switchboard::Address;
+use switchboard::{Address, UnixName};
 
 use super::PATIENCE;
 
@@ -12,7 +16,30 @@ use super::PATIENCE;
 #[derive(Debug)]
 pub(crate) enum Client {
     Tcp(Wire),
+    Unix(Wire),
     Udp(UdpSocket),
+    UnixGram(NamedSocket),
+}
+
+/// A Unix datagram socket, and the file of its own that it is answered at.
+#[derive(Debug)]
+pub(crate) struct NamedSocket {
+    pub(crate) socket: UnixDatagram,
+    pub(crate) path: PathBuf,
+}
+
+impl Drop for NamedSocket {
+    fn drop(&mut self) {
+        // A test may have taken it away already.
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+/// A path for a socket that no other test has.
+pub(crate) fn socket_path(what: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("switchboard-{}-{what}-{count}", std::process::id()))
 }
 
 impl Client {
@@ -20,6 +47,8 @@ impl Client {
         match address {
             Address::Tcp(addr) => Self::tcp(*addr),
             Address::Udp(addr) => Self::udp(*addr),
+            Address::Unix(name) => Self::unix(name),
+            Address::UnixGram(name) => Self::unixgram(name),
             other => panic!("no client for {other}"),
         }
     }
@@ -30,10 +59,22 @@ impl Client {
     }
 
     pub(crate) fn over(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a deadline");
         stream.set_nodelay(true).expect("no delay");
-        Self::Tcp(Wire { stream, unread: Vec::new() })
+        Self::Tcp(Wire::new(Pipe::Tcp(stream)))
+    }
+
+    pub(crate) fn unix(name: &UnixName) -> Self {
+        let stream = UnixStream::connect_addr(&system_name(name)).expect("a connection");
+        Self::Unix(Wire::new(Pipe::Unix(stream)))
+    }
+
+    pub(crate) fn unixgram(name: &UnixName) -> Self {
+        let path = socket_path("client");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.connect_addr(&system_name(name)).expect("a route");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        socket.set_write_timeout(Some(PATIENCE)).expect("a deadline");
+        Self::UnixGram(NamedSocket { socket, path })
     }
 
     pub(crate) fn udp(addr: SocketAddr) -> Self {
@@ -47,20 +88,27 @@ impl Client {
         Self::Udp(socket)
     }
 
+    /// Its internet address.
     pub(crate) fn local(&self) -> SocketAddr {
+        self.address().socket_addr().expect("an internet address")
+    }
+
+    /// How the server sees it; a Unix stream with its credentials.
+    pub(crate) fn address(&self) -> Address {
         match self {
-            Self::Tcp(wire) => wire.stream.local_addr(),
-            Self::Udp(socket) => socket.local_addr(),
+            Self::Tcp(wire) => Address::Tcp(wire.tcp().local_addr().expect("an address")),
+            Self::Udp(socket) => Address::Udp(socket.local_addr().expect("an address")),
+            Self::Unix(_) => Address::Unix(UnixName::new("")),
+            Self::UnixGram(own) => Address::UnixGram(UnixName::new(&own.path)),
         }
-        .expect("an address")
     }
 
     /// Sends one message: a line, or a datagram.
     #[track_caller]
     pub(crate) fn say(&mut self, message: &str) {
         match self {
-            Self::Tcp(_) => self.send_bytes(format!("{message}\n").as_bytes()),
-            Self::Udp(_) => self.send_bytes(message.as_bytes()),
+            Self::Tcp(_) | Self::Unix(_) => self.send_bytes(format!("{message}\n").as_bytes()),
+            Self::Udp(_) | Self::UnixGram(_) => self.send_bytes(message.as_bytes()),
         }
     }
 
@@ -72,8 +120,9 @@ impl Client {
 
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Tcp(wire) => wire.stream.write_all(bytes),
+            Self::Tcp(wire) | Self::Unix(wire) => wire.pipe.write_all(bytes),
             Self::Udp(socket) => socket.send(bytes).map(|_| ()),
+            Self::UnixGram(own) => own.socket.send(bytes).map(|_| ()),
         }
     }
 
@@ -87,13 +136,9 @@ impl Client {
     /// Waits for one message: a line, or a datagram.
     pub(crate) fn try_hear(&mut self) -> io::Result<Vec<u8>> {
         match self {
-            Self::Tcp(wire) => wire.line(),
-            Self::Udp(socket) => {
-                let mut buffer = vec![0; 65_536];
-                let length = socket.recv(&mut buffer)?;
-                buffer.truncate(length);
-                Ok(buffer)
-            }
+            Self::Tcp(wire) | Self::Unix(wire) => wire.line(),
+            Self::Udp(socket) => datagram(|buffer| socket.recv(buffer)),
+            Self::UnixGram(own) => datagram(|buffer| own.socket.recv(buffer)),
         }
     }
 
@@ -132,41 +177,152 @@ impl Client {
     pub(crate) fn is_cut_off(&mut self) -> bool {
         match self.rest() {
             Ok(_) => true,
-            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+            Err(error) => {
+                use io::ErrorKind::{BrokenPipe, ConnectionReset};
+                matches!(error.kind(), ConnectionReset | BrokenPipe)
+            }
         }
     }
 
     /// Sends FIN, and can still receive.
     pub(crate) fn finish_sending(&mut self) {
-        self.wire().stream.shutdown(Shutdown::Write).expect("a connection");
+        self.wire().pipe.shutdown(Shutdown::Write).expect("a connection");
     }
 
     /// Resets the connection.
     pub(crate) fn reset(self) {
-        let Self::Tcp(wire) = self else { panic!("only a stream can be reset") };
-        let socket = socket2::SockRef::from(&wire.stream);
+        let Self::Tcp(wire) = self else { panic!("only TCP can be reset") };
+        let socket = socket2::SockRef::from(wire.tcp());
         socket.set_linger(Some(Duration::ZERO)).expect("a connection");
     }
 
     pub(crate) fn wire(&mut self) -> &mut Wire {
         match self {
-            Self::Tcp(wire) => wire,
-            Self::Udp(_) => panic!("datagrams are no stream"),
+            Self::Tcp(wire) | Self::Unix(wire) => wire,
+            Self::Udp(_) | Self::UnixGram(_) => panic!("datagrams are no stream"),
         }
+    }
+}
+
+fn datagram(receive: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; 65_536];
+    let length = receive(&mut buffer)?;
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+/// A name as the system wants it.
+pub(crate) fn system_name(name: &UnixName) -> UnixAddr {
+    use std::os::linux::net::SocketAddrExt;
+    let shown = name.to_string();
+    match (name.path(), shown.strip_prefix('@')) {
+        (Some(path), _) => UnixAddr::from_pathname(path),
+        (None, Some(name)) => UnixAddr::from_abstract_name(name),
+        (None, None) => panic!("no socket has this name: {shown}"),
+    }
+    .expect("a name")
+}
+
+/// A stream of either kind.
+#[derive(Debug)]
+pub(crate) enum Pipe {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Pipe {
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(stream) => Self::Tcp(stream.try_clone()?),
+            Self::Unix(stream) => Self::Unix(stream.try_clone()?),
+        })
+    }
+
+    pub(crate) fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nonblocking(nonblocking),
+            Self::Unix(stream) => stream.set_nonblocking(nonblocking),
+        }
+    }
+
+    pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
+        }
+    }
+
+    pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(timeout),
+            Self::Unix(stream) => stream.set_read_timeout(timeout),
+        }
+    }
+
+    pub(crate) fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_write_timeout(timeout),
+            Self::Unix(stream) => stream.set_write_timeout(timeout),
+        }
+    }
+}
+
+impl AsFd for Pipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 /// A stream and what was read of it beyond the last message.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    pub(crate) stream: TcpStream,
+    pub(crate) pipe: Pipe,
     unread: Vec<u8>,
 }
 
 impl Wire {
+    fn new(pipe: Pipe) -> Self {
+        pipe.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        pipe.set_write_timeout(Some(PATIENCE)).expect("a deadline");
+        Self { pipe, unread: Vec::new() }
+    }
+
+    /// The stream, where it must be TCP.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match &self.pipe {
+            Pipe::Tcp(stream) => stream,
+            Pipe::Unix(_) => panic!("this is no TCP stream"),
+        }
+    }
+
     fn more(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 64 * 1024];
-        let bytes = self.stream.read(&mut buffer)?;
+        let bytes = self.pipe.read(&mut buffer)?;
         self.unread.extend_from_slice(&buffer[..bytes]);
         Ok(bytes)
     }

@@ -12,7 +12,7 @@ mod process;
 mod script;
 mod server;
 
-pub(crate) use client::Client;
+pub(crate) use client::{Client, Pipe, socket_path, system_name};
 pub(crate) use journal::{Gate, Journal, eventually};
 pub(crate) use process::{Footprint, alone, context_switches, settled, threads_named};
 pub(crate) use script::Script;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use switchboard::{Concurrency, Framing, Listen, Server, ServerHandle, Stats};
 
-use super::{Client, Script};
+use super::{Client, Script, socket_path};
 
 /// The concurrency that a claim is proven under.
 pub(crate) mod modes {
@@ -30,7 +30,9 @@ pub(crate) mod modes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
+    Unix,
     Udp,
+    UnixGram,
 }
 
 pub(crate) mod transports {
@@ -40,8 +42,16 @@ pub(crate) mod transports {
         Transport::Tcp
     }
 
+    pub(crate) fn unix() -> Transport {
+        Transport::Unix
+    }
+
     pub(crate) fn udp() -> Transport {
         Transport::Udp
+    }
+
+    pub(crate) fn unixgram() -> Transport {
+        Transport::UnixGram
     }
 }
 
@@ -57,8 +67,13 @@ impl On {
         Self { concurrency, transport }
     }
 
-    pub(crate) fn is_udp(self) -> bool {
-        self.transport == Transport::Udp
+    pub(crate) fn is_datagram(self) -> bool {
+        matches!(self.transport, Transport::Udp | Transport::UnixGram)
+    }
+
+    /// Whether peers have internet addresses here.
+    pub(crate) fn is_inet(self) -> bool {
+        matches!(self.transport, Transport::Tcp | Transport::Udp)
     }
 
     pub(crate) fn is_inline(self) -> bool {
@@ -75,13 +90,21 @@ impl On {
         let server = server.concurrency(self.concurrency);
         match self.transport {
             Transport::Tcp => server.listen(Listen::tcp("127.0.0.1:0").framing(Framing::lines())),
+            Transport::Unix => {
+                server.listen(Listen::unix(socket_path("server")).framing(Framing::lines()))
+            }
             Transport::Udp => server.udp("127.0.0.1:0"),
+            Transport::UnixGram => server.unixgram(socket_path("server")),
         }
     }
 
     /// As [`On::listening`], with another framing.
     pub(crate) fn framed(self, server: Server, framing: Framing) -> Server {
-        server.concurrency(self.concurrency).framing(framing).tcp("127.0.0.1:0")
+        let server = server.concurrency(self.concurrency).framing(framing);
+        match self.transport {
+            Transport::Unix => server.unix(socket_path("server")),
+            _ => server.tcp("127.0.0.1:0"),
+        }
     }
 
     /// A running server with this script.

@@ -6,7 +6,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hasher};
-use std::net::SocketAddr;
+
+use crate::peer::Address;
 
 /// Bounces after which one reply is withheld.
 const BOUNCES: u8 = 64;
@@ -23,9 +24,9 @@ const MOST_PEERS: usize = 16_384;
 /// 0, which nobody can be answered at.
 const SERVICE_PORTS: [u16; 14] = [0, 7, 13, 17, 19, 37, 53, 69, 111, 123, 161, 389, 1900, 11211];
 
-/// Whether a datagram from this port is not to be answered.
-pub(super) fn is_service_port(port: u16) -> bool {
-    SERVICE_PORTS.binary_search(&port).is_ok()
+/// Whether a datagram from there comes from a service, and is not to be answered.
+pub(super) fn is_service(peer: &Address) -> bool {
+    peer.socket_addr().is_some_and(|addr| SERVICE_PORTS.binary_search(&addr.port()).is_ok())
 }
 
 /// A datagram's bytes in one number. Long ones by their ends: a bounce equals them everywhere.
@@ -58,14 +59,14 @@ struct Bounces {
 /// What is remembered of all peers, bounded.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
-    peers: HashMap<SocketAddr, Bounces>,
-    round: VecDeque<SocketAddr>,
+    peers: HashMap<Address, Bounces>,
+    round: VecDeque<Address>,
 }
 
 impl Guard {
     /// A datagram of a peer is about to be answered.
-    pub(super) fn heard(&mut self, peer: SocketAddr, print: Print) {
-        if let Some(bounces) = self.peers.get_mut(&peer)
+    pub(super) fn heard(&mut self, peer: &Address, print: Print) {
+        if let Some(bounces) = self.peers.get_mut(peer)
             && bounces.sent.contains(&print)
         {
             bounces.count = bounces.count.saturating_add(1);
@@ -73,12 +74,13 @@ impl Guard {
     }
 
     /// Whether a reply may be sent. If so it is remembered.
-    pub(super) fn may_send(&mut self, peer: SocketAddr, print: Print) -> bool {
-        if !self.peers.contains_key(&peer) {
+    pub(super) fn may_send(&mut self, peer: &Address, print: Print) -> bool {
+        if !self.peers.contains_key(peer) {
             self.make_room();
-            self.round.push_back(peer);
+            self.round.push_back(peer.clone());
+            self.peers.insert(peer.clone(), Bounces::default());
         }
-        let bounces = self.peers.entry(peer).or_default();
+        let Some(bounces) = self.peers.get_mut(peer) else { return true };
         bounces.touched = true;
         if bounces.count >= BOUNCES {
             bounces.count = 0;
@@ -111,8 +113,8 @@ impl Guard {
 mod tests {
     use super::*;
 
-    fn peer(n: u16) -> SocketAddr {
-        ([127, 0, 0, 1], n).into()
+    fn peer(n: u16) -> Address {
+        Address::Udp(([127, 0, 0, 1], n).into())
     }
 
     /// A peer that returns everything; how many datagrams are sent before silence.
@@ -121,8 +123,8 @@ mod tests {
         let mut under_way: VecDeque<Print> = forged.iter().map(|bytes| Print::of(bytes)).collect();
         let mut sent = 0;
         while let Some(datagram) = under_way.pop_front() {
-            guard.heard(peer(9), datagram);
-            if guard.may_send(peer(9), datagram) {
+            guard.heard(&peer(9), datagram);
+            if guard.may_send(&peer(9), datagram) {
                 sent += 1;
                 under_way.push_back(datagram);
             }
@@ -148,8 +150,8 @@ mod tests {
         let ping = Print::of(b"PING");
         let mut withheld = 0;
         for _ in 0..6_400 {
-            guard.heard(peer(1), ping);
-            withheld += usize::from(!guard.may_send(peer(1), ping));
+            guard.heard(&peer(1), ping);
+            withheld += usize::from(!guard.may_send(&peer(1), ping));
         }
         assert!((90..=100).contains(&withheld), "{withheld}");
     }
@@ -158,8 +160,8 @@ mod tests {
     fn a_client_whose_answers_differ_from_its_questions_loses_nothing() {
         let mut guard = Guard::default();
         for _ in 0..1_000 {
-            guard.heard(peer(1), Print::of(b"ping"));
-            assert!(guard.may_send(peer(1), Print::of(b"PING")));
+            guard.heard(&peer(1), Print::of(b"ping"));
+            assert!(guard.may_send(&peer(1), Print::of(b"PING")));
         }
     }
 
@@ -167,8 +169,8 @@ mod tests {
     fn the_memory_is_bounded_however_many_peers_come() {
         let mut guard = Guard::default();
         for n in 0..3 * MOST_PEERS as u32 {
-            let addr = SocketAddr::from((n.to_be_bytes(), 1000));
-            guard.may_send(addr, Print::of(b"x"));
+            let addr = Address::Udp((n.to_be_bytes(), 1000).into());
+            guard.may_send(&addr, Print::of(b"x"));
         }
         assert!(guard.peers.len() <= MOST_PEERS && guard.round.len() <= MOST_PEERS);
     }
@@ -176,6 +178,6 @@ mod tests {
     #[test]
     fn the_ports_are_sorted_for_the_search() {
         assert!(SERVICE_PORTS.is_sorted());
-        assert!(is_service_port(7) && is_service_port(11211) && !is_service_port(9999));
+        assert!(is_service(&peer(7)) && is_service(&peer(11211)) && !is_service(&peer(9999)));
     }
 }

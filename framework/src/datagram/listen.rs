@@ -1,20 +1,19 @@
 //! A datagram socket, who serves it, and the intake and replies that its workers share.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::config::Config;
 use crate::datagram::receive::Intake;
 use crate::datagram::reply::ReplyQueue;
 use crate::handler::{DatagramHandler, Factory, Handler};
 use crate::outbox::LineSettings;
 use crate::peer::Address;
 use crate::stage::Core;
-use crate::sys::datagrams::{DatagramOptions, DatagramSocket};
+use crate::sys::datagrams::DatagramSocket;
+use crate::sys::socket::Shared;
+use crate::timer::Alarm;
 
 /// Who serves the datagrams of a listener.
 pub(crate) enum DatagramService {
@@ -30,7 +29,11 @@ pub(crate) struct DatagramListener {
     pub(crate) service: DatagramService,
     pub(crate) settings: Arc<LineSettings>,
     pub(crate) core: Arc<Core>,
-    local: SocketAddr,
+    /// Its place among the server's datagram listeners.
+    pub(super) index: usize,
+    shared: Shared,
+    /// Repeats a try to send replies that wait for their peers.
+    pub(crate) alarm: Alarm,
     /// Gone once the server has stopped, although a stuck handler may keep the rest alive.
     socket: Mutex<Option<Arc<DatagramSocket>>>,
     pub(super) intake: Mutex<Intake>,
@@ -48,21 +51,23 @@ pub(crate) struct DatagramListener {
 }
 
 impl DatagramListener {
-    pub(crate) fn bind(
-        addr: SocketAddr,
-        dual_stack: bool,
+    /// Serves an open socket; it is the server's datagram listener number `index`.
+    pub(crate) fn new(
+        index: usize,
+        socket: DatagramSocket,
         service: DatagramService,
         settings: Arc<LineSettings>,
         core: Arc<Core>,
-    ) -> io::Result<Self> {
-        let Config { receive_buffer, max_datagram, max_sessions, .. } = core.config;
-        let socket = DatagramSocket::bind(addr, &DatagramOptions { dual_stack, receive_buffer })?;
-        Ok(Self {
-            address: Address::Udp(socket.local_addr()),
+    ) -> Self {
+        let (max_datagram, max_sessions) = (core.config.max_datagram, core.config.max_sessions);
+        Self {
+            address: socket.local(),
             service,
             settings,
             core,
-            local: socket.local_addr(),
+            index,
+            shared: Shared::default(),
+            alarm: Alarm::new(),
             socket: Mutex::new(Some(Arc::new(socket))),
             intake: Mutex::new(Intake::new(max_datagram, max_sessions)),
             replies: Mutex::new(ReplyQueue::new()),
@@ -71,15 +76,21 @@ impl DatagramListener {
             queued: AtomicBool::new(false),
             running: AtomicUsize::new(0),
             kernel_drops: AtomicU32::new(0),
-        })
+        }
+    }
+
+    /// Another process has the socket as well.
+    pub(crate) fn shared(self, shared: Shared) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// Whether what is queued is as much somebody else's.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared == Shared::WithOthers
     }
 
     pub(crate) fn socket(&self) -> Option<Arc<DatagramSocket>> {
         self.socket.lock().clone()
-    }
-
-    pub(super) fn local(&self) -> SocketAddr {
-        self.local
     }
 
     /// Closes the socket: the port is free.

@@ -3,7 +3,7 @@
 //! ```text
 //! listen ─▶ receive ─▶ sessions ─▶ turn ─▶ reply
 //! ```
-//! Each stage is a file, in this order; `guard` belongs to the reply. A session is to datagrams what a
+//! Each stage is a file, in this order; `held` and `guard` belong to the reply. A session is to datagrams what a
 //! connection is to a stream, and shares nothing with it but the contract.
 
 pub(crate) mod listen;
@@ -15,6 +15,8 @@ mod sessions;
 mod turn;
 
 mod reply;
+
+mod held;
 
 mod guard;
 

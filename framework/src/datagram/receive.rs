@@ -5,7 +5,6 @@
 //! peer is kept, and while one worker blocks another goes on with the same batch.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::datagram::guard;
@@ -14,7 +13,7 @@ use crate::datagram::sessions::{Session, Sessions, Waiting};
 use crate::desk::Why;
 use crate::event::{DropReason, Event};
 use crate::outbox::Line;
-use crate::peer::{ConnectionId, Peer};
+use crate::peer::{Address, ConnectionId, Peer};
 use crate::sys::datagrams::{BATCH, Batch, Head};
 
 /// What receiving asks of the schedule, which holds the sessions.
@@ -123,9 +122,9 @@ impl DatagramListener {
         let (batch, index) = (intake.batch.clone(), intake.next);
         intake.next += 1;
         let datagram = Fetched { batch, index };
-        let Some((&head, bytes)) = datagram.batch.get(index) else { return Taken::Settled };
-        let peer = Peer::udp(head.peer, self.asked(&head));
-        if !self.core.config.answer_service_ports && guard::is_service_port(head.peer.port()) {
+        let Some((head, bytes)) = datagram.batch.get(index) else { return Taken::Settled };
+        let peer = Peer::new(head.peer.clone(), self.asked(head));
+        if !self.core.config.answer_service_ports && guard::is_service(&head.peer) {
             return Taken::Dropped { peer, reason: DropReason::ServicePort };
         }
         match &self.service {
@@ -141,9 +140,11 @@ impl DatagramListener {
         }
     }
 
-    fn asked(&self, head: &Head) -> SocketAddr {
-        let local = self.local();
-        head.asked.map_or(local, |ip| SocketAddr::new(ip, local.port()))
+    fn asked(&self, head: &Head) -> Address {
+        match (&self.address, head.asked) {
+            (Address::Udp(local), Some(ip)) => Address::Udp((ip, local.port()).into()),
+            (local, _) => local.clone(),
+        }
     }
 
     /// Receives once. Returns whether there is something now.
@@ -190,8 +191,7 @@ impl DatagramListener {
         peer: &Peer,
         waiting: impl FnOnce() -> Waiting,
     ) -> Result<Option<(ConnectionId, Box<Session>, Why)>, DropReason> {
-        let addr = peer.socket_addr().ok_or(DropReason::NoRoom)?;
-        if let Some(entry) = sessions.find(addr) {
+        if let Some(entry) = sessions.find(peer.address()) {
             if entry.inbox.is_empty()
                 && let Some((why, session)) = host.claim(entry.id)
             {
@@ -203,7 +203,7 @@ impl DatagramListener {
             host.notify(entry.id, Why::READ);
             return Ok(None);
         }
-        let begun = self.begin(sessions, host, peer, addr).ok_or(DropReason::NoRoom)?;
+        let begun = self.begin(sessions, host, peer).ok_or(DropReason::NoRoom)?;
         Ok(Some((begun.0, begun.1, Why::START)))
     }
 
@@ -213,10 +213,12 @@ impl DatagramListener {
         sessions: &mut Sessions,
         host: &dyn SessionHost,
         peer: &Peer,
-        addr: SocketAddr,
     ) -> Option<(ConnectionId, Box<Session>)> {
         let DatagramService::Sessions(factory) = &self.service else { return None };
-        if let Some(evicted) = sessions.make_room() {
+        // (Nobody's session takes no place in the table, and so needs none.)
+        if !peer.address().is_nobodys()
+            && let Some(evicted) = sessions.make_room()
+        {
             host.notify(evicted, Why::EVICT);
         }
         let now = self.core.clock.now();
@@ -225,7 +227,9 @@ impl DatagramListener {
             Session::new(line, self.clone(), factory.clone(), now)
         };
         let (id, session) = host.open(&mut make)?;
-        sessions.insert(addr, id);
+        if !peer.address().is_nobodys() {
+            sessions.insert(peer.address(), id);
+        }
         Some((id, session))
     }
 

@@ -1,53 +1,66 @@
 //! Replies: collected from all turns of a listener, guarded, and sent in batches.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::datagram::guard::{Guard, Print};
+use crate::datagram::held::Held;
 use crate::datagram::listen::DatagramListener;
 use crate::event::Event;
 use crate::outbox::{DatagramOutlet, SendError};
+use crate::peer::Address;
 use crate::stage::Core;
 use crate::sys::datagrams::{BATCH, DatagramSocket, Outgoing, SendBatch};
 
 /// Replies that may wait while the socket takes none, and their bytes; beyond, new ones are dropped.
-const MOST_WAITING: usize = 1024;
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MOST_WAITING: usize = 1024;
+pub(super) const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// A listener's replies that have not left yet.
 pub(crate) struct ReplyQueue {
     waiting: SendBatch,
     guard: Guard,
+    /// Unix only: replies whose peers' own queues are full.
+    held: Held,
     /// The socket took nothing at the last try: the poller says when it does again.
     blocked: bool,
 }
 
 impl ReplyQueue {
     pub(super) fn new() -> Self {
-        Self { waiting: SendBatch::default(), guard: Guard::default(), blocked: false }
+        let (waiting, guard, held) = (SendBatch::default(), Guard::default(), Held::new());
+        Self { waiting, guard, held, blocked: false }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.held.is_empty()
     }
 
     /// Takes a reply, unless the guard withholds it or too many wait.
     fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) {
         let Outgoing { bytes, peer, from } = *reply;
         if !self.guard.may_send(peer, Print::of(bytes)) {
-            unsent.0.push((peer, None));
+            unsent.0.push((peer.clone(), None));
         } else if self.waiting.len() >= MOST_WAITING
             || self.waiting.bytes() + bytes.len() > MOST_BYTES
         {
-            unsent.0.push((peer, Some(io::ErrorKind::WouldBlock.into())));
+            unsent.refused(peer, io::ErrorKind::WouldBlock.into());
         } else {
             self.waiting.push(bytes, peer, from);
         }
     }
 
-    /// Sends what waits, if the socket takes any. A reply that the system refuses is skipped: the others
-    /// leave.
+    /// Sends what waits, as far as it is taken now. A reply that the system refuses is skipped: the
+    /// others leave.
     fn flush(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
+        if socket.fills_up_by_peer() {
+            self.flush_by_peer(socket, core, unsent);
+        } else {
+            self.flush_in_order(socket, core, unsent);
+        }
+    }
+
+    fn flush_in_order(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
         if self.blocked || self.waiting.is_empty() {
             return;
         }
@@ -65,7 +78,7 @@ impl ReplyQueue {
                         break;
                     }
                     Err(error) => {
-                        unsent.0.push((waiting[done].peer, Some(error)));
+                        unsent.refused(waiting[done].peer, error);
                         done += 1;
                     }
                 }
@@ -73,17 +86,45 @@ impl ReplyQueue {
         }
         self.waiting.forget(done);
     }
+
+    /// A peer that takes nothing now is passed over: it alone waits.
+    fn flush_by_peer(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
+        let now = core.clock.now();
+        let mut sent = if self.held.is_empty() { 0 } else { self.held.send(socket, now, unsent) };
+        let until = now.after(Core::span(core.config.write_timeout));
+        for reply in self.waiting.iter() {
+            let Outgoing { bytes, peer, .. } = reply;
+            let result = match self.held.holds(peer) {
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => socket.send(&[reply]).1,
+            };
+            match result {
+                Ok(()) => sent += 1,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if !self.held.keep(peer, bytes, until) {
+                        unsent.refused(peer, error);
+                    }
+                }
+                Err(error) => unsent.refused(peer, error),
+            }
+        }
+        self.waiting.clear();
+        core.events.counters.datagrams_sent(sent);
+    }
 }
 
 /// Replies that were not sent: withheld by the guard, or refused with an error. They are told of once
 /// the queue's lock is released: a log is the user's code.
 #[derive(Debug, Default)]
-struct Unsent(Vec<(SocketAddr, Option<io::Error>)>);
+pub(super) struct Unsent(Vec<(Address, Option<io::Error>)>);
 
 impl Unsent {
+    pub(super) fn refused(&mut self, peer: &Address, error: io::Error) {
+        self.0.push((peer.clone(), Some(error)));
+    }
+
     fn tell(&self, core: &Core) {
         for (peer, refused) in &self.0 {
-            let peer = *peer;
             match refused {
                 None => core.events.emit(&Event::ReplyWithheld { peer }),
                 Some(error) => core.events.emit(&Event::ReplyFailed { peer, error }),
@@ -95,7 +136,7 @@ impl Unsent {
 impl DatagramListener {
     /// Takes over what a turn has collected, in answer to a datagram with this print. It leaves with
     /// the replies of other turns: at the end of the batch, or when a batch is together.
-    pub(super) fn commit(&self, collected: &mut SendBatch, heard: Option<(SocketAddr, Print)>) {
+    pub(super) fn commit(&self, collected: &mut SendBatch, heard: Option<(&Address, Print)>) {
         if collected.is_empty() && heard.is_none() {
             return;
         }
@@ -132,8 +173,14 @@ impl DatagramListener {
         act: impl FnOnce(&mut ReplyQueue, &DatagramSocket, &mut Unsent),
     ) -> Unsent {
         let mut unsent = Unsent::default();
+        let mut pause = None;
         if let Some(socket) = self.socket() {
-            act(&mut self.replies.lock(), &socket, &mut unsent);
+            let mut queue = self.replies.lock();
+            act(&mut queue, &socket, &mut unsent);
+            pause = queue.held.pause();
+        }
+        if let (Some(pause), Some(post)) = (pause, self.settings.post.upgrade()) {
+            post.try_again(self.index, pause);
         }
         unsent.tell(&self.core);
         unsent
@@ -142,14 +189,14 @@ impl DatagramListener {
 
 impl DatagramOutlet for DatagramListener {
     /// Sends one datagram now, behind what waits already.
-    fn send(&self, bytes: &[u8], peer: SocketAddr, from: Option<IpAddr>) -> Result<(), SendError> {
+    fn send(&self, bytes: &[u8], peer: &Address, from: Option<IpAddr>) -> Result<(), SendError> {
         let unsent = self.with_replies(|queue, socket, unsent| {
             queue.push(&Outgoing { bytes, peer, from }, unsent);
             queue.flush(socket, &self.core, unsent);
         });
         // What others had waiting may have failed as well: only the last one is ours.
         match unsent.0.last() {
-            Some((to, Some(error))) if *to == peer => match error.raw_os_error() {
+            Some((to, Some(error))) if to == peer => match error.raw_os_error() {
                 Some(errno) => Err(SendError::Refused(errno)),
                 None => Err(SendError::Full),
             },

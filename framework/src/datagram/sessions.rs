@@ -1,13 +1,12 @@
 //! Sessions: a handler for each peer, in a bounded table, each with a bounded inbox.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::datagram::listen::DatagramListener;
 use crate::handler::{Actor, Factory, Handler};
 use crate::outbox::Line;
-use crate::peer::ConnectionId;
+use crate::peer::{Address, ConnectionId};
 use crate::reason::CloseReason;
 use crate::timer::Moment;
 
@@ -144,9 +143,9 @@ pub(super) struct Entry {
 /// (second chance). A use costs one store, an eviction O(1) on average.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    entries: HashMap<SocketAddr, Entry>,
+    entries: HashMap<Address, Entry>,
     /// The order in which the hand goes round. Those who have left since are passed over.
-    round: VecDeque<(SocketAddr, ConnectionId)>,
+    round: VecDeque<(Address, ConnectionId)>,
     max: usize,
 }
 
@@ -155,22 +154,20 @@ impl Sessions {
         Self { entries: HashMap::new(), round: VecDeque::new(), max }
     }
 
-    pub(super) fn find(&mut self, addr: SocketAddr) -> Option<&mut Entry> {
-        let entry = self.entries.get_mut(&addr)?;
+    pub(super) fn find(&mut self, addr: &Address) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(addr)?;
         entry.touched = true;
         Some(entry)
     }
 
-    pub(super) fn insert(&mut self, addr: SocketAddr, id: ConnectionId) -> &mut Entry {
+    pub(super) fn insert(&mut self, addr: &Address, id: ConnectionId) {
         if self.round.len() >= 2 * self.entries.len() + 16 {
             let entries = &self.entries;
             self.round.retain(|(addr, id)| entries.get(addr).is_some_and(|entry| entry.id == *id));
         }
-        self.round.push_back((addr, id));
+        self.round.push_back((addr.clone(), id));
         let entry = Entry { id, inbox: Inbox::default(), touched: false };
-        self.entries.insert(addr, entry);
-        // Inserted one line above.
-        self.entries.get_mut(&addr).expect("invariant: just inserted")
+        self.entries.insert(addr.clone(), entry);
     }
 
     /// Takes somebody out if the table is full, and says who it was.
@@ -193,17 +190,17 @@ impl Sessions {
 
     /// Takes a session out, and hands back what still waited for it. An evicted one is not here any
     /// more: its address may have a new session.
-    pub(super) fn remove(&mut self, addr: SocketAddr, id: ConnectionId) -> Inbox {
-        match self.entries.get(&addr) {
+    pub(super) fn remove(&mut self, addr: &Address, id: ConnectionId) -> Inbox {
+        match self.entries.get(addr) {
             Some(entry) if entry.id == id => {}
             _ => return Inbox::default(),
         }
-        self.entries.remove(&addr).map(|entry| entry.inbox).unwrap_or_default()
+        self.entries.remove(addr).map(|entry| entry.inbox).unwrap_or_default()
     }
 
     /// The next datagram that waits for a session.
-    pub(super) fn next_for(&mut self, addr: SocketAddr, id: ConnectionId) -> Option<Waiting> {
-        self.entries.get_mut(&addr).filter(|entry| entry.id == id)?.inbox.pop()
+    pub(super) fn next_for(&mut self, addr: &Address, id: ConnectionId) -> Option<Waiting> {
+        self.entries.get_mut(addr).filter(|entry| entry.id == id)?.inbox.pop()
     }
 }
 
@@ -211,37 +208,37 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    fn addr(port: u16) -> SocketAddr {
-        ([127, 0, 0, 1], port).into()
+    fn addr(port: u16) -> Address {
+        Address::Udp(([127, 0, 0, 1], port).into())
     }
 
     #[test]
     fn the_one_used_longest_ago_makes_room() {
         let mut sessions = Sessions::new(2);
-        sessions.insert(addr(1), ConnectionId(1));
-        sessions.insert(addr(2), ConnectionId(2));
-        assert!(sessions.find(addr(1)).is_some());
+        sessions.insert(&addr(1), ConnectionId(1));
+        sessions.insert(&addr(2), ConnectionId(2));
+        assert!(sessions.find(&addr(1)).is_some());
         assert_eq!(sessions.make_room(), Some(ConnectionId(2)));
         assert_eq!(sessions.make_room(), None);
-        assert!(sessions.find(addr(2)).is_none());
+        assert!(sessions.find(&addr(2)).is_none());
     }
 
     #[test]
     fn an_evicted_session_does_not_take_its_successor_along() {
         let mut sessions = Sessions::new(1);
-        sessions.insert(addr(1), ConnectionId(1));
+        sessions.insert(&addr(1), ConnectionId(1));
         sessions.make_room();
-        sessions.insert(addr(1), ConnectionId(2));
-        sessions.remove(addr(1), ConnectionId(1));
-        assert!(sessions.find(addr(1)).is_some());
+        sessions.insert(&addr(1), ConnectionId(2));
+        sessions.remove(&addr(1), ConnectionId(1));
+        assert!(sessions.find(&addr(1)).is_some());
     }
 
     #[test]
     fn the_round_does_not_grow_while_sessions_come_and_go() {
         let mut sessions = Sessions::new(100);
         for id in 1..10_000 {
-            sessions.insert(addr(7), ConnectionId(id));
-            sessions.remove(addr(7), ConnectionId(id));
+            sessions.insert(&addr(7), ConnectionId(id));
+            sessions.remove(&addr(7), ConnectionId(id));
         }
         assert!(sessions.round.len() < 64, "{}", sessions.round.len());
     }

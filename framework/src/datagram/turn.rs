@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::codec::FrameError;
 use crate::config::TURN_MESSAGES;
@@ -12,6 +11,7 @@ use crate::datagram::receive::{Fetched, SessionHost};
 use crate::datagram::sessions::{Phase, Session, Waiting};
 use crate::desk::{After, Desk, Why};
 use crate::event::{DropReason, Event};
+use crate::filter::Verdict;
 use crate::handler::{
     Context, Datagram, Handler, Host, Next, Replies, Sink, Step, isolated, outcome,
 };
@@ -45,7 +45,7 @@ pub(crate) fn run(
     let began = desk.now;
     let mut turn = Turn { session, listener, desk, host, id, heard: None };
     let left_over = turn.go(why, datagram);
-    desk.now = Instant::now();
+    desk.now = listener.core.clock.instant();
     desk.tidy();
     let took = desk.now.saturating_duration_since(began);
     listener.core.events.counters.turn(0, 0, 0, took);
@@ -75,6 +75,10 @@ impl Turn<'_> {
         }
         if let Some(datagram) = datagram {
             self.take_up(datagram);
+        }
+        if self.session.line.peer.address().is_nobodys() {
+            // Another datagram may be anybody's: it begins a session of its own.
+            self.end(CloseReason::Done);
         }
         let left_over = self.handle_waiting();
         if why.has(Why::TIMER) && !left_over {
@@ -113,10 +117,33 @@ impl Turn<'_> {
     fn start(&mut self) {
         let peer = &self.session.line.peer;
         self.listener.core.events.emit(&Event::Opened { id: self.id, peer });
+        match self.judge() {
+            Ok(Verdict::Accept) => {}
+            Ok(verdict) => return self.turn_away(&verdict),
+            Err(reason) => return self.end(reason),
+        }
         match self.session.actor.make(&self.session.line.peer) {
             Ok(()) => self.set_up(),
             Err(reason) => self.end(reason),
         }
+    }
+
+    /// Asks the filter, if there is one.
+    fn judge(&self) -> Result<Verdict, CloseReason> {
+        let Line { peer, settings, .. } = &*self.session.line;
+        match &settings.filter {
+            Some(filter) => isolated(|| Ok(filter(peer))),
+            None => Ok(Verdict::Accept),
+        }
+    }
+
+    fn turn_away(&mut self, verdict: &Verdict) {
+        if let Verdict::RejectWith(bytes) = verdict {
+            let peer = &self.session.line.peer;
+            self.desk.replies.push(bytes, peer.address(), peer.reached());
+            self.listener.commit(&mut self.desk.replies, None);
+        }
+        self.end(CloseReason::Filtered);
     }
 
     fn set_up(&mut self) {
@@ -144,13 +171,12 @@ impl Turn<'_> {
     /// Handles the datagram that was just received, unless the handler wants to hear nothing now.
     fn take_up(&mut self, datagram: &Fetched) {
         let (bytes, truncated) = (datagram.bytes(), datagram.is_truncated());
-        let addr = self.session.line.peer.socket_addr();
-        if self.session.paused_until.is_none() || addr.is_none() {
+        if self.session.paused_until.is_none() {
             return self.handle(bytes, truncated);
         }
         let waiting = Waiting { bytes: bytes.into(), truncated };
         let mut intake = self.listener.intake.lock();
-        let entry = addr.and_then(|addr| intake.sessions.find(addr));
+        let entry = intake.sessions.find(self.session.line.peer.address());
         // What waits there already came while this one was on its way here.
         if !entry.is_some_and(|entry| entry.inbox.push_first(waiting)) {
             drop(intake);
@@ -160,8 +186,12 @@ impl Turn<'_> {
 
     fn handle(&mut self, bytes: &[u8], truncated: bool) {
         let counters = &self.listener.core.events.counters;
-        if !self.is_open() {
-            return counters.datagram_dropped(DropReason::SessionEnded);
+        match &self.session.phase {
+            Phase::Open => {}
+            Phase::Ended(CloseReason::Filtered) => {
+                return self.listener.drop_datagram(&self.session.line.peer, DropReason::Filtered);
+            }
+            Phase::Ended(_) => return counters.datagram_dropped(DropReason::SessionEnded),
         }
         self.session.received += bytes.len() as u64;
         self.session.quiet_since = self.now();
@@ -180,12 +210,13 @@ impl Turn<'_> {
 
     /// Handles what waits in the inbox, up to the budget. Returns whether more does.
     fn handle_waiting(&mut self) -> bool {
-        let Some(addr) = self.session.line.peer.socket_addr() else { return false };
         for _ in 0..TURN_MESSAGES {
             if !self.is_open() || self.session.paused_until.is_some() {
                 return false;
             }
-            let next = self.listener.intake.lock().sessions.next_for(addr, self.id);
+            let mut intake = self.listener.intake.lock();
+            let next = intake.sessions.next_for(self.session.line.peer.address(), self.id);
+            drop(intake);
             let Some(waiting) = next else { return false };
             self.handle(&waiting.bytes, waiting.truncated);
         }
@@ -265,8 +296,7 @@ const MOST_BYTES: usize = 65_507;
 
 impl SessionSink<'_> {
     fn commit(&mut self) {
-        let peer = self.line.peer.socket_addr();
-        let heard = peer.zip(self.heard.take());
+        let heard = self.heard.take().map(|print| (self.line.peer.address(), print));
         self.sent += self.replies.bytes() as u64;
         self.listener.commit(self.replies, heard);
     }
@@ -281,10 +311,8 @@ impl Sink for SessionSink<'_> {
             self.failure.get_or_insert(CloseReason::HandlerErr(text));
             return;
         }
-        if let Some(peer) = self.line.peer.socket_addr() {
-            let from = Some(self.line.peer.local().ip()).filter(|ip| !ip.is_unspecified());
-            self.replies.push(message, peer, from);
-        }
+        let peer = &self.line.peer;
+        self.replies.push(message, peer.address(), peer.reached());
         if self.replies.is_full() {
             self.commit();
         }
@@ -309,6 +337,20 @@ impl Sink for SessionSink<'_> {
     }
 }
 
+/// Whether the filter lets this datagram's sender in; if not it is told, if there is something to tell.
+fn lets_in(listener: &DatagramListener, peer: &Peer, desk: &mut Desk) -> bool {
+    let Some(filter) = &listener.settings.filter else { return true };
+    match isolated(|| Ok(filter(peer))) {
+        Ok(Verdict::Accept) => true,
+        Ok(Verdict::RejectWith(bytes)) => {
+            desk.replies.push(&bytes, peer.address(), peer.reached());
+            listener.commit(&mut desk.replies, None);
+            false
+        }
+        Ok(Verdict::Reject) | Err(_) => false,
+    }
+}
+
 /// Gives one datagram to the raw handler of a listener.
 pub(crate) fn run_raw(
     listener: &DatagramListener,
@@ -318,6 +360,9 @@ pub(crate) fn run_raw(
 ) {
     let DatagramService::Raw(handler) = &listener.service else { return };
     let _running = listener.begin_raw();
+    if !lets_in(listener, peer, desk) {
+        return listener.drop_datagram(peer, DropReason::Filtered);
+    }
     let (bytes, truncated) = (datagram.bytes(), datagram.is_truncated());
     let whole = Datagram::new(bytes, peer, truncated);
     let send = |collected: &mut SendBatch| listener.commit(collected, None);
@@ -332,9 +377,8 @@ pub(crate) fn run_raw(
             events.emit(&Event::DatagramFailed { peer, reason: &reason });
         }
     }
-    let heard = peer.socket_addr().map(|addr| (addr, Print::of(bytes)));
-    listener.commit(&mut desk.replies, heard);
-    desk.now = Instant::now();
+    listener.commit(&mut desk.replies, Some((peer.address(), Print::of(bytes))));
+    desk.now = listener.core.clock.instant();
 }
 
 impl DatagramListener {
@@ -345,15 +389,15 @@ impl DatagramListener {
         peer: &Peer,
         host: &dyn SessionHost,
     ) {
-        let Some(addr) = peer.socket_addr() else { return };
         let mut intake = self.intake.lock();
-        let mut left = intake.sessions.remove(addr, id);
+        let mut left = intake.sessions.remove(peer.address(), id);
         if left.is_empty() {
             return;
         }
         let over = self.core.stage() >= Stage::Forcing;
-        let begun = if over { None } else { self.begin(&mut intake.sessions, host, peer, addr) };
-        if let (Some((next, session)), Some(entry)) = (begun, intake.sessions.find(addr)) {
+        let begun = if over { None } else { self.begin(&mut intake.sessions, host, peer) };
+        let entry = intake.sessions.find(peer.address());
+        if let (Some((next, session)), Some(entry)) = (begun, entry) {
             entry.inbox = left;
             host.queue(next, session, Why::START.and(Why::READ));
             return;

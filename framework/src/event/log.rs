@@ -134,9 +134,9 @@ impl fmt::Display for Line<'_> {
             }
             Event::DatagramFailed { peer, reason } => write!(f, "{peer}: datagram: {reason}"),
             Event::ReplyWithheld { peer } => {
-                write!(f, "udp://{peer}: sends back what it is sent; one reply withheld")
+                write!(f, "{peer}: sends back what it is sent; one reply withheld")
             }
-            Event::ReplyFailed { peer, error } => write!(f, "udp://{peer}: not sent: {error}"),
+            Event::ReplyFailed { peer, error } => write!(f, "{peer}: not sent: {error}"),
             Event::ReceiveFailed { address, error } => write!(f, "{address}: receive: {error}"),
             Event::WorkerReplaced { worker, hog: false } => write!(f, "worker {worker} blocks"),
             Event::WorkerReplaced { worker, hog: true } => {
@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn a_reset_is_debug_and_a_panic_is_an_error() {
-        let peer = crate::peer::Peer::tcp(([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
+        let tcp = |port| crate::peer::Address::Tcp(([127, 0, 0, 1], port).into());
+        let peer = crate::peer::Peer::new(tcp(1), tcp(2));
         let id = crate::peer::ConnectionId(1);
         let level = |reason| {
             let traffic = crate::event::Traffic::default();

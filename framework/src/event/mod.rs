@@ -71,10 +71,10 @@ pub(crate) enum Event<'a> {
     },
     /// A reply was not sent: the loop guard withheld it.
     ReplyWithheld {
-        peer: std::net::SocketAddr,
+        peer: &'a Address,
     },
     ReplyFailed {
-        peer: std::net::SocketAddr,
+        peer: &'a Address,
         error: &'a io::Error,
     },
     /// Receiving failed in a way that says nothing of a single datagram.
@@ -140,10 +140,12 @@ pub(crate) enum DropReason {
     NoRoom,
     /// A handler of raw datagrams failed on it.
     Failed,
+    /// A filter did not let its peer in.
+    Filtered,
 }
 
 impl DropReason {
-    pub(crate) const KINDS: usize = 6;
+    pub(crate) const KINDS: usize = 7;
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -153,6 +155,7 @@ impl DropReason {
             Self::SessionEnded => "session-ended",
             Self::NoRoom => "no-room",
             Self::Failed => "failed",
+            Self::Filtered => "filtered",
         }
     }
 
@@ -163,6 +166,7 @@ impl DropReason {
         Self::SessionEnded,
         Self::NoRoom,
         Self::Failed,
+        Self::Filtered,
     ];
 }
 

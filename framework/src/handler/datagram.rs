@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 
-use crate::peer::Peer;
+use crate::peer::{Address, Peer};
 use crate::sys::datagrams::SendBatch;
 
 /// Serves datagrams one by one, without a session for each peer.
@@ -93,15 +92,13 @@ impl<'a> Replies<'a> {
     /// Answers the sender with one datagram, from the address that it asked. An empty one is sent as
     /// well.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        if let Some(sender) = self.peer.socket_addr() {
-            self.send_to(sender, bytes);
-        }
+        self.send_to(self.peer.address(), bytes);
     }
 
-    /// Sends one datagram to anybody.
-    pub fn send_to(&mut self, peer: SocketAddr, bytes: impl AsRef<[u8]>) {
-        let from = Some(self.peer.local().ip()).filter(|ip| !ip.is_unspecified());
-        self.collected.push(bytes.as_ref(), peer, from);
+    /// Sends one datagram to anybody who can be reached from this socket. (What cannot be sent is
+    /// counted: `Stats::replies_failed`.)
+    pub fn send_to(&mut self, peer: &Address, bytes: impl AsRef<[u8]>) {
+        self.collected.push(bytes.as_ref(), peer, self.peer.reached());
         if self.collected.is_full() {
             (self.send)(self.collected);
         }

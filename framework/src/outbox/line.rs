@@ -5,16 +5,18 @@
 //! else it queues and has a turn made, which writes everything together.
 
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::codec::Framing;
 use crate::config::{Marks, Overflow};
+use crate::filter::Filter;
 use crate::outbox::{Chunk, Outbox, Pushed, SendError};
-use crate::peer::{ConnectionId, Peer};
+use crate::peer::{Address, ConnectionId, Peer};
 use crate::sys::socket::Socket;
 
 /// What a line asks of the schedule that runs its connection.
@@ -25,18 +27,22 @@ pub(crate) trait Post: Send + Sync {
     fn deliver(&self, id: ConnectionId);
     /// More waits than may: have a turn end the connection.
     fn overflowed(&self, id: ConnectionId);
+    /// Replies of this datagram listener wait for their peers: try again after so long.
+    fn try_again(&self, listener: usize, pause: Duration);
     /// So many messages were dropped instead of being queued.
     fn skipped(&self, messages: usize);
 }
 
 /// A socket that sends datagrams to anybody.
 pub(crate) trait DatagramOutlet: Send + Sync {
-    fn send(&self, bytes: &[u8], peer: SocketAddr, from: Option<IpAddr>) -> Result<(), SendError>;
+    fn send(&self, bytes: &[u8], peer: &Address, from: Option<IpAddr>) -> Result<(), SendError>;
 }
 
 /// What all lines of one listener have in common.
 pub(crate) struct LineSettings {
     pub(crate) framing: Framing,
+    /// Who is let in; everybody without one.
+    pub(crate) filter: Option<Filter>,
     pub(crate) marks: Marks,
     pub(crate) overflow: Overflow,
     pub(crate) post: Weak<dyn Post>,
@@ -61,8 +67,6 @@ enum Outlet {
     },
     Datagram {
         outlet: Arc<dyn DatagramOutlet>,
-        peer: SocketAddr,
-        from: Option<IpAddr>,
     },
     /// The connection has ended.
     Closed,
@@ -93,10 +97,7 @@ impl Line {
         outlet: Arc<dyn DatagramOutlet>,
         settings: Arc<LineSettings>,
     ) -> Arc<Self> {
-        // A peer without an internet address has no datagram line; see `Peer::udp`.
-        let addr = peer.socket_addr().unwrap_or(peer.local());
-        let from = Some(peer.local().ip()).filter(|ip| !ip.is_unspecified());
-        Self::new(id, peer, settings, Outlet::Datagram { outlet, peer: addr, from })
+        Self::new(id, peer, settings, Outlet::Datagram { outlet })
     }
 
     fn new(id: ConnectionId, peer: Peer, settings: Arc<LineSettings>, outlet: Outlet) -> Arc<Self> {
@@ -186,11 +187,12 @@ impl Line {
         }
         let (socket, outbox) = match &mut *guard {
             Outlet::Closed => return Err(SendError::Closed),
-            Outlet::Datagram { outlet, peer, from } => {
-                let (to, peer, from) = (outlet.clone(), *peer, *from);
+            Outlet::Datagram { outlet } => {
+                let outlet = outlet.clone();
                 // A refusal is logged, and a log is the user's code: not under our lock.
                 drop(guard);
-                return to.send(&chunk.pieces().concat(), peer, from);
+                let bytes = chunk.pieces().concat();
+                return outlet.send(&bytes, self.peer.address(), self.peer.reached());
             }
             Outlet::Stream { socket, outbox } => (socket, outbox),
         };

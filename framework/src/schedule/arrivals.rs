@@ -1,11 +1,11 @@
 //! Arrivals: accepting whoever is queued and admitted, and resting when that is not possible.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::desk::Why;
 use crate::event::Event;
 use crate::outbox::Line;
+use crate::peer::Address;
 use crate::schedule::Concurrency;
 use crate::schedule::engine::Engine;
 use crate::schedule::token::Token;
@@ -13,6 +13,7 @@ use crate::stream::Connection;
 use crate::stream::accept::{Round, accept_round, next_rest};
 use crate::stream::admit::Permit;
 use crate::stream::listen::{Rest, StreamListener};
+use crate::sys::poll::Room;
 use crate::sys::socket::Socket;
 
 impl Engine {
@@ -28,6 +29,7 @@ impl Engine {
             |error| events.emit(&Event::AcceptFailed { address, error, rest: None }),
         );
         match round {
+            Round::Empty if socket.is_shut() => self.rest_listener(index, Rest::Shut),
             Round::Empty | Round::More => listener.set_rest(Rest::Armed),
             Round::Over => {}
             Round::Full => {
@@ -37,7 +39,7 @@ impl Engine {
             Round::Rest(error) => {
                 let before = match listener.rest() {
                     Rest::Failed(before) => Some(before),
-                    Rest::Armed | Rest::Full => None,
+                    Rest::Armed | Rest::Full | Rest::Shut => None,
                 };
                 let rest = next_rest(before);
                 events.emit(&Event::AcceptFailed { address, error: &error, rest: Some(rest) });
@@ -67,6 +69,9 @@ impl Engine {
 
     pub(super) fn arm_listener(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
+        if listener.rest() == Rest::Shut {
+            return;
+        }
         if let Some(socket) = listener.socket() {
             drop(self.poller.arm_listener(&*socket, Token::Arrivals(index).pack()));
         }
@@ -76,11 +81,9 @@ impl Engine {
         &self,
         listener: &StreamListener,
         socket: Socket,
-        addr: Option<SocketAddr>,
+        addr: Option<Address>,
         permit: Permit,
     ) {
-        // A peer that has reset the connection already may have no address any more.
-        let addr = addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
         let peer = listener.peer_of(addr, &socket);
         // There is a slot for every permit: a slot is freed before its permit is given back.
         let Some(id) = self.connections.reserve() else {
@@ -93,7 +96,13 @@ impl Engine {
         let registered = match self.concurrency {
             // Its own thread waits for its bytes.
             Concurrency::Threads { .. } => Ok(()),
-            Concurrency::Inline | Concurrency::Pool { .. } => self.poller.add_stream(&socket, id.0),
+            Concurrency::Inline | Concurrency::Pool { .. } => {
+                let room = match socket.announces_much_room() {
+                    true => Room::OnDemand,
+                    false => Room::Always,
+                };
+                self.poller.add_stream(&socket, id.0, room)
+            }
         };
         let now = self.core.clock.now();
         let mut conn = Connection::new(line, socket, &listener.factory, permit, now);

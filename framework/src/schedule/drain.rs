@@ -186,15 +186,20 @@ impl Engine {
 
     fn stop_arrivals(&self) {
         for listener in &self.sources.streams {
-            if let Some(socket) = listener.socket() {
-                // Without the filter newcomers are merely accepted for longer.
-                drop(socket.refuse_new());
+            match listener.socket() {
+                // Those who are queued are left to whoever else has the socket.
+                Some(socket) if socket.is_shared() => listener.close(),
+                // If it fails, newcomers are merely accepted for longer.
+                Some(socket) => drop(socket.refuse_new()),
+                None => {}
             }
         }
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
-            if let Some(socket) = listener.socket() {
+            match listener.socket() {
+                Some(_) if listener.is_shared() => listener.close_intake(),
                 // Without it a drain lasts for as long as datagrams come faster than they are handled.
-                drop(socket.refuse_new());
+                Some(socket) => drop(socket.refuse_new()),
+                None => {}
             }
             // Everything that has arrived is taken once more; then the intake is closed.
             if listener.announce() {

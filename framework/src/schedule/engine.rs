@@ -24,6 +24,7 @@ use crate::sys::poll::{Event as PollEvent, Events, Poller};
 use crate::timer::{Alarm, Moment, Timers};
 
 /// The listeners of a server.
+#[derive(Default)]
 pub(crate) struct Sources {
     pub(crate) streams: Vec<Arc<StreamListener>>,
     pub(crate) datagrams: Vec<Arc<DatagramListener>>,
@@ -82,7 +83,7 @@ impl Engine {
             let made = sources(me.clone());
             let sources = made.unwrap_or_else(|error| {
                 bound = Err(error);
-                Sources { streams: Vec::new(), datagrams: Vec::new() }
+                Sources::default()
             });
             let tables = sources.datagrams.len();
             Self {
@@ -125,7 +126,7 @@ impl Engine {
         }
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
             if let Some(socket) = listener.socket() {
-                self.poller.add_datagrams(&*socket, Token::Datagrams(index).pack())?;
+                self.poller.add_datagrams(&socket, Token::Datagrams(index).pack())?;
             }
         }
         Ok(())
@@ -168,7 +169,7 @@ impl Engine {
             let occupant = match Token::unpack(key) {
                 Token::Drain => return self.drain_deadline(),
                 Token::Arrivals(index) => return self.arm_listener(index),
-                Token::Datagrams(_) => return,
+                Token::Datagrams(index) => return self.flush_datagrams(index),
                 Token::Connection(id) => self.connections.occupant(id),
                 Token::Session(id) => self.sessions.occupant(id),
             };
@@ -178,12 +179,18 @@ impl Engine {
         });
     }
 
-    /// The alarm of whoever a deadline is for. (Datagram listeners have none.)
+    fn flush_datagrams(&self, index: usize) {
+        if let Some(listener) = self.sources.datagrams.get(index) {
+            listener.flush_replies();
+        }
+    }
+
+    /// The alarm of whoever a deadline is for.
     fn alarm_of(&self, token: Token) -> Option<&Alarm> {
         Some(match token {
             Token::Drain => &self.drain.alarm,
             Token::Arrivals(index) => &self.sources.streams.get(index)?.alarm,
-            Token::Datagrams(_) => return None,
+            Token::Datagrams(index) => &self.sources.datagrams.get(index)?.alarm,
             Token::Connection(id) => &self.connections.slot(id)?.alarm,
             Token::Session(id) => &self.sessions.slot(id)?.alarm,
         })
@@ -315,6 +322,10 @@ impl Post for Engine {
 
     fn overflowed(&self, id: ConnectionId) {
         self.notify(id, Why::OVERFLOW);
+    }
+
+    fn try_again(&self, listener: usize, pause: Duration) {
+        self.arm(Token::Datagrams(listener), self.core.clock.now().after(pause));
     }
 
     fn skipped(&self, messages: usize) {

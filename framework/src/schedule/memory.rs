@@ -3,12 +3,13 @@
 //! Everything that is made ready is run as under `Inline`; what the poller would wait for is said by the
 //! test, and the clock is moved by hand.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::desk::Desk;
+use crate::peer::Address;
 use crate::schedule::drain::{DrainReport, InTurn};
 use crate::schedule::engine::{Doze, Engine};
+use crate::schedule::token::Token;
 use crate::stage::Stage;
 use crate::stream::admit::Refused;
 use crate::sys::poll::Events;
@@ -28,6 +29,12 @@ impl Engine {
     /// Makes ready to be driven.
     pub(crate) fn begin_in_memory(&self) {
         self.will_serve();
+        for (index, listener) in (0..).zip(&self.sources.datagrams) {
+            if let Some(socket) = listener.socket() {
+                // (In memory there is nothing that could fail.)
+                drop(self.poller.add_datagrams(&socket, Token::Datagrams(index).pack()));
+            }
+        }
         // The one who drives is the only worker.
         let _ = self.crew.call_in();
     }
@@ -37,7 +44,7 @@ impl Engine {
         &self,
         index: usize,
         socket: Socket,
-        addr: SocketAddr,
+        addr: Address,
     ) -> Result<(), (Refused, Socket)> {
         let permit = match self.gate.admit() {
             Ok(permit) => permit,

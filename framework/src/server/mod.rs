@@ -4,6 +4,9 @@ mod bound;
 mod front;
 mod handle;
 mod listen;
+mod memory;
+mod open;
+mod services;
 #[cfg(feature = "signals")]
 mod signal;
 
@@ -12,25 +15,24 @@ pub use front::{TcpServer, UdpServer};
 pub use handle::{Outcome, ServerHandle};
 pub use listen::Listen;
 
+pub(crate) use services::Services;
+
 use std::fmt;
 use std::net::ToSocketAddrs;
-use std::sync::{Arc, Weak};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::Framing;
 use crate::config::{Config, Overflow};
-use crate::datagram::{DatagramListener, DatagramService};
 use crate::error::{Error, Result};
-use crate::handler::{DatagramHandler, Factory, Handler, StreamHandler};
-use crate::outbox::{LineSettings, Post};
-use crate::peer::{Address, Peer};
+use crate::filter::Verdict;
+use crate::handler::{DatagramHandler, Handler, StreamHandler};
+use crate::peer::Peer;
 use crate::schedule::{Concurrency, DrainReport, Engine, Sources};
-use crate::server::listen::Transport;
+use crate::server::open::{Defaults, Opening};
 use crate::stage::Core;
-use crate::stream::ServiceFactory;
-use crate::stream::listen::StreamListener;
 use crate::sys::limits::raise_descriptors;
-use crate::sys::socket::ListenOptions;
 
 /// A server to be: who serves, on what, and how.
 ///
@@ -78,21 +80,10 @@ use crate::sys::socket::ListenOptions;
 /// | `backlog` | 4,096 |
 #[must_use = "a server does nothing until it is served or spawned"]
 pub struct Server {
-    services: Services,
+    defaults: Defaults,
     listeners: Vec<Listen>,
-    framing: Framing,
     concurrency: Concurrency,
     config: Config,
-}
-
-/// Connections that a server in memory lets in at a time, if it was not told how many.
-const MOST_IN_MEMORY: usize = 1024;
-
-/// Who serves: a factory for each kind of transport that the server may listen on.
-pub(crate) enum Services {
-    Messages(Factory<dyn Handler>),
-    Bytes(Factory<dyn StreamHandler>),
-    Datagrams(Arc<dyn DatagramHandler>),
 }
 
 impl Server {
@@ -104,7 +95,7 @@ impl Server {
         F: Fn(&Peer) -> H + Send + Sync + 'static,
         H: Handler,
     {
-        Self::serving(Services::Messages(Arc::new(move |peer| Box::new(factory(peer)))))
+        Self::serving(Services::messages(factory))
     }
 
     /// A server whose factory makes a [`StreamHandler`] for each connection. It cannot listen for
@@ -117,7 +108,7 @@ impl Server {
         F: Fn(&Peer) -> H + Send + Sync + 'static,
         H: StreamHandler,
     {
-        Self::serving(Services::Bytes(Arc::new(move |peer| Box::new(factory(peer)))))
+        Self::serving(Services::bytes(factory))
     }
 
     /// A server whose [`DatagramHandler`] gets every datagram. It cannot listen for connections.
@@ -127,9 +118,8 @@ impl Server {
 
     fn serving(services: Services) -> Self {
         Self {
-            services,
+            defaults: Defaults { services, framing: Framing::raw(), filter: None },
             listeners: Vec::new(),
-            framing: Framing::raw(),
             concurrency: Concurrency::default(),
             config: Config::default(),
         }
@@ -145,15 +135,37 @@ impl Server {
         self.listen(Listen::udp(addr))
     }
 
-    /// Listens on one more address. All listeners share the limits, the workers and the drain.
-    pub fn listen(mut self, listener: Listen) -> Self {
-        self.listeners.push(listener);
+    /// Listens for connections on a Unix socket: a path, or an abstract name if it begins with `@`; see
+    /// [`Listen::unix`].
+    pub fn unix(self, name: impl AsRef<Path>) -> Self {
+        self.listen(Listen::unix(name))
+    }
+
+    /// Listens for datagrams on a Unix socket; see [`Listen::unixgram`].
+    pub fn unixgram(self, name: impl AsRef<Path>) -> Self {
+        self.listen(Listen::unixgram(name))
+    }
+
+    /// Listens on one more address, or on a socket that the program has bound (a listener or datagram
+    /// socket of the standard library). All listeners share the limits, the workers and the drain.
+    pub fn listen(mut self, listener: impl Into<Listen>) -> Self {
+        self.listeners.push(listener.into());
         self
     }
 
     /// How messages are cut out of streams. Listeners may differ: [`Listen::framing`].
     pub fn framing(mut self, framing: Framing) -> Self {
-        self.framing = framing;
+        self.defaults.framing = framing;
+        self
+    }
+
+    /// Who is let in: it looks at each peer before a handler is made for it, on a worker, so that it may
+    /// take its time. A panic turns the peer away. Listeners may differ: [`Listen::filter`].
+    ///
+    /// Whoever is turned away has ended with [`CloseReason::Filtered`](crate::CloseReason::Filtered); a
+    /// text for it arrives whole, also if it was sending something itself. See [`Verdict`].
+    pub fn filter(mut self, filter: impl Fn(&Peer) -> Verdict + Send + Sync + 'static) -> Self {
+        self.defaults.filter = Some(Arc::new(filter));
         self
     }
 
@@ -249,137 +261,30 @@ impl Server {
         let max_connections =
             self.config.connections_under(descriptors.now, self.concurrency.descriptors_each());
         let failed = |error| Error::system("cannot make a wake-up", error);
-        let core = Arc::new(Core::new(self.config.clone()).map_err(failed)?);
-        let engine = Engine::new(core.clone(), self.concurrency, max_connections, |post| {
-            self.open(&core, &post)
+        let Self { defaults, listeners, concurrency, config } = self;
+        let core = Arc::new(Core::new(config).map_err(failed)?);
+        let mut addresses = Vec::new();
+        let engine = Engine::new(core.clone(), concurrency, max_connections, |post| {
+            let (sources, core) = (Sources::default(), &core);
+            let mut opening =
+                Opening { core, post, defaults: &defaults, sources, addresses: Vec::new() };
+            listeners.into_iter().try_for_each(|listen| opening.open(listen))?;
+            addresses = opening.addresses;
+            Ok(opening.sources)
         })?;
-        let streams = engine.sources.streams.iter().map(|listener| listener.address.clone());
-        let datagrams = engine.sources.datagrams.iter().map(|listener| listener.address.clone());
-        let opened: Vec<_> = streams.chain(datagrams).collect();
-        let addresses = in_order(&self.listeners, &opened);
         Ok(BoundServer::new(engine, addresses, descriptors, max_connections))
-    }
-
-    /// As it is, but with other factories: a test puts its own around them.
-    pub(crate) fn map_services(self, map: impl Fn(Services) -> Services) -> Self {
-        Self { services: map(self.services), ..self }
-    }
-
-    /// As it is, or if it was told no address on any port of this machine.
-    pub(crate) fn listening_anywhere(self) -> Self {
-        match (self.listeners.is_empty(), &self.services) {
-            (true, Services::Datagrams(_)) => self.udp("127.0.0.1:0"),
-            (true, Services::Messages(_) | Services::Bytes(_)) => self.tcp("127.0.0.1:0"),
-            (false, _) => self,
-        }
-    }
-
-    /// Opens the server in memory: it takes nothing of the system's.
-    pub(crate) fn open_in_memory(self) -> Result<Arc<Engine>> {
-        self.config.check()?;
-        self.check()?;
-        let max_connections = self.config.max_connections.unwrap_or(MOST_IN_MEMORY);
-        let core = Arc::new(Core::in_memory(self.config.clone()));
-        Engine::new(core.clone(), Concurrency::Inline, max_connections, |post| {
-            self.open(&core, &post)
-        })
     }
 
     fn check(&self) -> Result<()> {
         if self.listeners.is_empty() {
             return Err(Error::config("the server has nothing to listen on"));
         }
-        for listener in &self.listeners {
-            match (&self.services, listener.transport) {
-                (Services::Bytes(_), Transport::Udp) => {
-                    let name = &listener.name;
-                    return Err(Error::config(format!("a StreamHandler cannot serve {name}")));
-                }
-                (Services::Datagrams(_), Transport::Tcp) => {
-                    let name = &listener.name;
-                    return Err(Error::config(format!("a DatagramHandler cannot serve {name}")));
-                }
-                _ => {}
-            }
-        }
+        self.listeners.iter().try_for_each(|listen| self.defaults.check(listen))?;
         match self.concurrency {
             Concurrency::Pool { workers: 0 } => Err(Error::config("a pool needs a worker")),
             Concurrency::Threads { max: 0 } => Err(Error::config("no thread could serve anybody")),
             _ => Ok(()),
         }
-    }
-
-    /// Opens the listeners.
-    fn open(&self, core: &Arc<Core>, post: &Weak<dyn Post>) -> Result<Sources> {
-        let mut sources = Sources { streams: Vec::new(), datagrams: Vec::new() };
-        let config = &core.config;
-        for listener in &self.listeners {
-            let framing = match &self.services {
-                // Whoever reads and writes bytes as they are has no framing, nor have its remotes.
-                Services::Bytes(_) => Framing::raw(),
-                _ => listener.framing.as_ref().unwrap_or(&self.framing).clone(),
-            };
-            let (marks, overflow, post) = (config.marks, config.overflow, post.clone());
-            let settings = Arc::new(LineSettings { framing, marks, overflow, post });
-            match listener.transport {
-                Transport::Tcp => {
-                    let bound = self.open_stream(listener, core, &settings)?;
-                    sources.streams.push(Arc::new(bound));
-                }
-                Transport::Udp => {
-                    let bound = self.open_datagrams(listener, core, &settings)?;
-                    sources.datagrams.push(Arc::new(bound));
-                }
-            }
-        }
-        Ok(sources)
-    }
-
-    fn open_stream(
-        &self,
-        listener: &Listen,
-        core: &Core,
-        settings: &Arc<LineSettings>,
-    ) -> Result<StreamListener> {
-        let config = &core.config;
-        let options = ListenOptions {
-            backlog: config.backlog,
-            dual_stack: listener.dual_stack,
-            keep_alive: config.keep_alive,
-            user_timeout: config.user_timeout,
-        };
-        let factory = match &self.services {
-            Services::Messages(factory) => ServiceFactory::Messages(factory.clone()),
-            Services::Bytes(factory) => ServiceFactory::Bytes(factory.clone()),
-            Services::Datagrams(_) => {
-                return Err(Error::config("datagrams need a datagram socket"));
-            }
-        };
-        listener.bind(|addr| {
-            let (factory, settings) = (factory.clone(), settings.clone());
-            if core.is_in_memory() {
-                return Ok(StreamListener::in_memory(addr, factory, settings));
-            }
-            StreamListener::bind(addr, &options, factory, settings)
-        })
-    }
-
-    fn open_datagrams(
-        &self,
-        listener: &Listen,
-        core: &Arc<Core>,
-        settings: &Arc<LineSettings>,
-    ) -> Result<DatagramListener> {
-        let service = || match &self.services {
-            Services::Messages(factory) => Some(DatagramService::Sessions(factory.clone())),
-            Services::Datagrams(handler) => Some(DatagramService::Raw(handler.clone())),
-            Services::Bytes(_) => None,
-        };
-        listener.bind(|addr| {
-            let service = service().ok_or(std::io::ErrorKind::Unsupported)?;
-            let (settings, core) = (settings.clone(), core.clone());
-            DatagramListener::bind(addr, listener.dual_stack, service, settings, core)
-        })
     }
 
     /// Binds, and serves on this thread until the server was drained.
@@ -408,27 +313,11 @@ impl Server {
     }
 }
 
-/// The addresses in the order in which the listeners were given: streams and datagrams are kept apart
-/// inside.
-fn in_order(listeners: &[Listen], opened: &[Address]) -> Vec<Address> {
-    let of = |tcp: bool| {
-        opened.iter().filter(move |address| matches!(address, Address::Tcp(_)) == tcp).cloned()
-    };
-    let (mut streams, mut datagrams) = (of(true), of(false));
-    listeners
-        .iter()
-        .filter_map(|listener| match listener.transport {
-            Transport::Tcp => streams.next(),
-            Transport::Udp => datagrams.next(),
-        })
-        .collect()
-}
-
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("listeners", &self.listeners)
-            .field("framing", &self.framing)
+            .field("framing", &self.defaults.framing)
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }

@@ -1,10 +1,10 @@
 //! Accepting: one loop that cannot fail, and one total function that says what an error means.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::peer::Address;
 use crate::stream::admit::{Gate, Permit, Refused};
 use crate::sys::errno;
 use crate::sys::socket::{Listener, Socket};
@@ -69,7 +69,7 @@ pub(crate) enum Round {
 pub(crate) fn accept_round(
     listener: &Listener,
     gate: &Arc<Gate>,
-    mut admitted: impl FnMut(Socket, Option<SocketAddr>, Permit),
+    mut admitted: impl FnMut(Socket, Option<Address>, Permit),
     mut failed: impl FnMut(&io::Error),
 ) -> Round {
     for _ in 0..ACCEPTS_PER_ROUND {

@@ -29,7 +29,8 @@ fn how_to_close(conn: &Connection, unread: bool, now: Moment, core: &Core) -> En
     if matches!(conn.input, Input::Ending | Input::Ended) {
         return Ending::Plain;
     }
-    if unread || !conn.unread.is_empty() {
+    // Whoever is turned away may be sending a request that nobody will read.
+    if unread || !conn.unread.is_empty() || *reason == CloseReason::Filtered {
         return Ending::Linger(core.config.linger);
     }
     // A drain closes without being asked. A peer that was heard of just now may be sending its next

@@ -9,17 +9,16 @@ use parking_lot::Mutex;
 use crate::outbox::LineSettings;
 use crate::peer::{Address, Peer};
 use crate::stream::ServiceFactory;
-use crate::sys::socket::{ListenOptions, Listener, Socket};
+use crate::sys::socket::{Listener, Socket};
 use crate::timer::Alarm;
 
-/// A TCP listener of a server.
+/// A listener of a server for connections.
 pub(crate) struct StreamListener {
     pub(crate) address: Address,
     pub(crate) factory: ServiceFactory,
     pub(crate) settings: Arc<LineSettings>,
     /// Wakes the accept loop after a rest.
     pub(crate) alarm: Alarm,
-    local: SocketAddr,
     /// Gone once the server has stopped, although a stuck handler may keep the rest alive.
     socket: Mutex<Option<Arc<Listener>>>,
     /// How it is announced by the poller.
@@ -37,23 +36,22 @@ pub(crate) enum Rest {
     /// accept(2) failed for want of something; a timer or the next close arms it. How long it rests
     /// next time.
     Failed(std::time::Duration),
+    /// It takes nobody any more, and nobody is queued: for good.
+    Shut,
 }
 
 impl StreamListener {
-    pub(crate) fn bind(
-        addr: SocketAddr,
-        options: &ListenOptions,
+    /// Serves whoever connects to an open socket.
+    pub(crate) fn new(
+        socket: Listener,
         factory: ServiceFactory,
         settings: Arc<LineSettings>,
     ) -> io::Result<Self> {
-        let socket = Listener::bind(addr, options)?;
-        let local = socket.local_addr()?;
         Ok(Self {
-            address: Address::Tcp(local),
+            address: socket.local()?,
             factory,
             settings,
             alarm: Alarm::new(),
-            local,
             socket: Mutex::new(Some(Arc::new(socket))),
             rest: Mutex::default(),
         })
@@ -61,19 +59,12 @@ impl StreamListener {
 
     /// A listener in memory: whoever connects is handed over.
     pub(crate) fn in_memory(
-        local: SocketAddr,
+        address: Address,
         factory: ServiceFactory,
         settings: Arc<LineSettings>,
     ) -> Self {
-        Self {
-            address: Address::Tcp(local),
-            factory,
-            settings,
-            alarm: Alarm::new(),
-            local,
-            socket: Mutex::new(None),
-            rest: Mutex::default(),
-        }
+        let (alarm, socket, rest) = (Alarm::new(), Mutex::new(None), Mutex::default());
+        Self { address, factory, settings, alarm, socket, rest }
     }
 
     pub(crate) fn socket(&self) -> Option<Arc<Listener>> {
@@ -94,8 +85,16 @@ impl StreamListener {
     }
 
     /// Who has connected, and to which address: a listener of all addresses has to ask.
-    pub(crate) fn peer_of(&self, addr: SocketAddr, socket: &Socket) -> Peer {
-        let asked = || socket.local_addr().unwrap_or(self.local);
-        Peer::tcp(addr, if self.local.ip().is_unspecified() { asked() } else { self.local })
+    ///
+    /// A peer that has reset the connection already may have no address any more.
+    pub(crate) fn peer_of(&self, addr: Option<Address>, socket: &Socket) -> Peer {
+        let everywhere = |addr: SocketAddr| addr.ip().is_unspecified();
+        let asked = match self.address.socket_addr() {
+            Some(local) if everywhere(local) => socket.local().ok(),
+            _ => None,
+        };
+        let nobody = || Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let peer = Peer::new(addr.unwrap_or_else(nobody), asked.unwrap_or(self.address.clone()));
+        peer.with_credentials(socket.credentials())
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use crate::codec::{Decoded, FrameError};
 use crate::config::{TURN_BYTES, TURN_MESSAGES};
 use crate::desk::{After, Desk, Why};
+use crate::filter::Verdict;
 use crate::handler::{Context, Handler, Host, Next, Step, discard, isolated, outcome};
 use crate::reason::CloseReason;
 use crate::stage::{Core, Stage};
@@ -124,10 +125,22 @@ impl Turn<'_> {
     /// Asks the factory for the handler, and sets it up.
     fn start(&mut self) {
         let peer = &self.conn.line.peer;
-        let made = match &mut self.conn.service {
+        let verdict = match &self.conn.line.settings.filter {
+            Some(filter) => isolated(|| Ok(filter(peer))),
+            None => Ok(Verdict::Accept),
+        };
+        let admitted = verdict.and_then(|verdict| match verdict {
+            Verdict::Accept => Ok(()),
+            Verdict::Reject => Err(CloseReason::Filtered),
+            Verdict::RejectWith(bytes) => {
+                self.desk.out.extend_from_slice(&bytes);
+                Err(CloseReason::Filtered)
+            }
+        });
+        let made = admitted.and_then(|()| match &mut self.conn.service {
             Service::Messages(actor) => actor.make(peer),
             Service::Bytes(actor) => actor.make(peer),
-        };
+        });
         match made {
             Ok(()) => self.set_up(),
             Err(reason) => self.step(Step::Close(reason)),

@@ -1,17 +1,17 @@
-//! Datagram sockets: received and sent in batches, with the address that was asked and what the kernel
-//! dropped.
+//! Datagrams on their way in and out, in batches, and the sockets that take and give them.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
-use nix::libc;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage,
-    recvmmsg, recvmsg, sendmmsg, sendmsg, setsockopt, sockopt,
-};
-use socket2::{Domain, Protocol, SockFilter, SockRef, Type};
+use rustix::net::AddressFamily;
+use socket2::{SockFilter, SockRef};
+
+use crate::peer::{Address, UnixName};
+use crate::sys::inet_datagrams::InetDatagrams;
+use crate::sys::memory_datagrams::MemoryDatagrams;
+use crate::sys::socket::Configure;
+use crate::sys::unix_datagrams::UnixDatagrams;
 
 /// Datagrams fetched or sent by one system call at most.
 pub(crate) const BATCH: usize = 32;
@@ -21,23 +21,27 @@ pub(crate) const BATCH: usize = 32;
 pub(crate) struct DatagramOptions {
     /// `[::]` serves IPv4 as well.
     pub(crate) dual_stack: bool,
+    /// Other sockets of ours are bound to the same port.
+    pub(crate) reuse_port: bool,
+    /// The permissions of a Unix socket's file; else the umask decides.
+    pub(crate) mode: Option<u32>,
     /// The kernel's receive buffer to ask for, in bytes. What was granted is reported.
     pub(crate) receive_buffer: usize,
 }
 
 /// A bound datagram socket.
 #[derive(Debug)]
-pub(crate) struct DatagramSocket {
-    fd: OwnedFd,
-    addr: SocketAddr,
-    /// Bound to no single address: replies must name the one that was asked.
-    wildcard: bool,
+pub(crate) enum DatagramSocket {
+    Inet(InetDatagrams),
+    Unix(UnixDatagrams),
+    /// To a test, by memory alone.
+    Memory(MemoryDatagrams),
 }
 
 /// One received datagram; its bytes are in the [`Batch`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Head {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Address,
     /// The address the peer sent to, where the socket is bound to no single one.
     pub(crate) asked: Option<IpAddr>,
     pub(crate) len: usize,
@@ -70,13 +74,19 @@ impl Batch {
         self.heads.len()
     }
 
-    fn keep(&mut self, message: &Arrived) {
-        self.heads.push(Head {
-            peer: message.peer,
-            asked: message.asked,
-            len: message.len.min(self.room),
-            truncated: message.truncated,
-        });
+    pub(super) fn clear(&mut self) {
+        self.heads.clear();
+    }
+
+    /// Where each datagram is put, in order.
+    pub(super) fn rooms(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.bytes.chunks_exact_mut(self.room)
+    }
+
+    /// Takes note of the datagram that was put into the next room.
+    pub(super) fn keep(&mut self, head: Head) {
+        let len = head.len.min(self.room);
+        self.heads.push(Head { len, ..head });
     }
 }
 
@@ -92,7 +102,7 @@ pub(crate) struct Received {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outgoing<'a> {
     pub(crate) bytes: &'a [u8],
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: &'a Address,
     /// The address it leaves from, where the socket is bound to no single one.
     pub(crate) from: Option<IpAddr>,
 }
@@ -102,13 +112,13 @@ pub(crate) struct Outgoing<'a> {
 pub(crate) struct SendBatch {
     bytes: Vec<u8>,
     /// To whom, from where, and where its bytes end.
-    heads: Vec<(SocketAddr, Option<IpAddr>, usize)>,
+    heads: Vec<(Address, Option<IpAddr>, usize)>,
 }
 
 impl SendBatch {
-    pub(crate) fn push(&mut self, bytes: &[u8], peer: SocketAddr, from: Option<IpAddr>) {
+    pub(crate) fn push(&mut self, bytes: &[u8], peer: &Address, from: Option<IpAddr>) {
         self.bytes.extend_from_slice(bytes);
-        self.heads.push((peer, from, self.bytes.len()));
+        self.heads.push((peer.clone(), from, self.bytes.len()));
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -142,10 +152,10 @@ impl SendBatch {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = Outgoing<'_>> {
         let mut start = 0;
-        self.heads.iter().map(move |&(peer, from, end)| {
-            let bytes = &self.bytes[start..end];
-            start = end;
-            Outgoing { bytes, peer, from }
+        self.heads.iter().map(move |(peer, from, end)| {
+            let bytes = &self.bytes[start..*end];
+            start = *end;
+            Outgoing { bytes, peer, from: *from }
         })
     }
 
@@ -166,220 +176,103 @@ impl SendBatch {
 }
 
 impl DatagramSocket {
-    /// Binds. SO_REUSEADDR stays off: on datagram sockets it would let a second process steal the port.
-    pub(crate) fn bind(addr: SocketAddr, options: &DatagramOptions) -> io::Result<Self> {
-        let kind = Type::DGRAM.nonblocking().cloexec();
-        let socket = socket2::Socket::new(Domain::for_address(addr), kind, Some(Protocol::UDP))?;
-        if addr.is_ipv6() {
-            socket.set_only_v6(!options.dual_stack)?;
+    pub(crate) fn udp(
+        addr: SocketAddr,
+        options: &DatagramOptions,
+        configure: &Configure,
+    ) -> io::Result<Self> {
+        InetDatagrams::bind(addr, options, configure).map(Self::Inet)
+    }
+
+    pub(crate) fn unix(
+        name: &UnixName,
+        options: &DatagramOptions,
+        configure: &Configure,
+    ) -> io::Result<Self> {
+        UnixDatagrams::bind(name, options, configure).map(Self::Unix)
+    }
+
+    /// Takes over a socket that the program has made, or was given.
+    pub(crate) fn adopt(
+        fd: OwnedFd,
+        options: &DatagramOptions,
+        configure: &Configure,
+    ) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+        match rustix::net::sockopt::socket_domain(&fd)? {
+            AddressFamily::UNIX => UnixDatagrams::adopt(fd, options, configure).map(Self::Unix),
+            _ => InetDatagrams::adopt(fd, options, configure).map(Self::Inet),
         }
-        socket.set_recv_buffer_size(options.receive_buffer)?;
-        let fd = OwnedFd::from(socket);
-        setsockopt(&fd, sockopt::RxqOvfl, &1)?;
-        let wildcard = addr.ip().is_unspecified();
-        if wildcard && addr.is_ipv6() {
-            setsockopt(&fd, sockopt::Ipv6RecvPacketInfo, &true)?;
-        } else if wildcard {
-            setsockopt(&fd, sockopt::Ipv4PacketInfo, &true)?;
+    }
+
+    pub(crate) fn in_memory(local: Address) -> Self {
+        Self::Memory(MemoryDatagrams::new(local))
+    }
+
+    /// The other side of a socket in memory.
+    pub(crate) fn memory(&self) -> Option<&MemoryDatagrams> {
+        match self {
+            Self::Memory(socket) => Some(socket),
+            Self::Inet(_) | Self::Unix(_) => None,
         }
-        SockRef::from(&fd).bind(&addr.into())?;
-        let addr = crate::sys::socket::local_addr(&fd)?;
-        Ok(Self { fd, addr, wildcard })
+    }
+
+    pub(super) fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        match self {
+            Self::Inet(socket) => Ok(socket.as_fd()),
+            Self::Unix(socket) => Ok(socket.as_fd()),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    pub(crate) fn local(&self) -> Address {
+        match self {
+            Self::Inet(socket) => Address::Udp(socket.local_addr()),
+            Self::Unix(socket) => Address::UnixGram(socket.name().clone()),
+            Self::Memory(socket) => socket.local().clone(),
+        }
     }
 
     /// Drops every datagram to come. Those that have arrived can still be received. It sits on the
     /// socket, not on the descriptor: only for sockets that nobody else uses.
     pub(crate) fn refuse_new(&self) -> io::Result<()> {
         const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
-        SockRef::from(&self.fd).attach_filter(&NOTHING)
-    }
-
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.addr
+        if let Self::Memory(socket) = self {
+            socket.refuse_new();
+            return Ok(());
+        }
+        SockRef::from(&self.descriptor()?).attach_filter(&NOTHING)
     }
 
     /// The receive buffer that the kernel granted, in bytes (it doubles what is asked, up to its limit).
     pub(crate) fn receive_buffer(&self) -> io::Result<usize> {
-        SockRef::from(&self.fd).recv_buffer_size()
+        SockRef::from(&self.descriptor()?).recv_buffer_size()
     }
 
-    /// Fetches at most `most` waiting datagrams into an empty batch. For one datagram recvmsg(2) is
-    /// used: it costs 281 ns where a batch of 32 costs 666.
+    /// Fetches at most `most` waiting datagrams into an empty batch.
     pub(crate) fn receive(&self, batch: &mut Batch, most: usize) -> io::Result<Received> {
-        batch.heads.clear();
-        if most <= 1 { self.receive_one(batch) } else { self.receive_many(batch, most) }
-    }
-
-    fn receive_one(&self, batch: &mut Batch) -> io::Result<Received> {
-        let mut control = nix::cmsg_space!(libc::in6_pktinfo, u32);
-        control.resize(control.capacity(), 0);
-        let room = batch.room;
-        let mut pieces = [IoSliceMut::new(&mut batch.bytes[..room])];
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let fd = self.fd.as_raw_fd();
-        let arrived = retry(|| {
-            recvmsg::<SockaddrStorage>(fd, &mut pieces, Some(&mut control), flags)
-                .map(|message| Arrived::read(&message))
-        })?;
-        let kernel_drops = arrived.and_then(|arrived| arrived.drops);
-        arrived.iter().for_each(|arrived| batch.keep(arrived));
-        Ok(Received { count: batch.heads.len(), kernel_drops })
-    }
-
-    fn receive_many(&self, batch: &mut Batch, most: usize) -> io::Result<Received> {
-        let most = most.min(BATCH);
-        let control = nix::cmsg_space!(libc::in6_pktinfo, u32);
-        // Fresh headers for every call: reused ones lose control messages for good after a datagram
-        // that came without.
-        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(most, Some(control));
-        let mut arrived: [Option<Arrived>; BATCH] = [const { None }; BATCH];
-        {
-            let mut pieces: Vec<[IoSliceMut<'_>; 1]> = batch
-                .bytes
-                .chunks_exact_mut(batch.room)
-                .take(most)
-                .map(|room| [IoSliceMut::new(room)])
-                .collect();
-            let flags = MsgFlags::MSG_DONTWAIT;
-            let fd = self.fd.as_raw_fd();
-            let messages = recvmmsg(fd, &mut headers, pieces.iter_mut(), flags, None)?;
-            for (message, place) in messages.zip(arrived.iter_mut()) {
-                *place = Arrived::read(&message);
-            }
+        batch.clear();
+        match self {
+            Self::Inet(socket) => socket.receive(batch, most),
+            Self::Unix(socket) => socket.receive(batch, most),
+            Self::Memory(socket) => socket.receive(batch, most),
         }
-        let kernel_drops = arrived.iter().flatten().filter_map(|arrived| arrived.drops).max();
-        arrived.iter().flatten().for_each(|arrived| batch.keep(arrived));
-        Ok(Received { count: batch.heads.len(), kernel_drops })
     }
 
     /// Sends datagrams in order and returns how many left. The first one that could not is where it
     /// stopped, with the error; the caller decides whether to skip it.
     pub(crate) fn send(&self, datagrams: &[Outgoing<'_>]) -> (usize, io::Result<()>) {
-        let mut sent = 0;
-        while sent < datagrams.len() {
-            let rest = &datagrams[sent..];
-            // One call carries one set of control messages: as many as leave from the same address.
-            let same = rest.iter().take(BATCH).take_while(|d| d.from == rest[0].from).count();
-            match self.send_from_one_address(&rest[..same]) {
-                Ok(0) => return (sent, Err(io::ErrorKind::WriteZero.into())),
-                Ok(left) => sent += left,
-                Err(error) => return (sent, Err(error)),
-            }
-        }
-        (sent, Ok(()))
-    }
-
-    fn send_from_one_address(&self, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
-        let from = if self.wildcard { datagrams[0].from } else { None };
-        let (v4, v6) = (from.and_then(packet_info_v4), from.map(packet_info_v6));
-        let control: &[ControlMessage<'_>] = match (&v4, &v6) {
-            (Some(info), _) if self.addr.is_ipv4() => &[ControlMessage::Ipv4PacketInfo(info)],
-            (_, Some(info)) if self.addr.is_ipv6() => &[ControlMessage::Ipv6PacketInfo(info)],
-            _ => &[],
-        };
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let fd = self.fd.as_raw_fd();
-        if let [only] = datagrams {
-            let to = self.wire(only.peer);
-            let pieces = [IoSlice::new(only.bytes)];
-            return retry(|| sendmsg(fd, &pieces, control, flags, Some(&to)).map(|_| 1));
-        }
-        let addrs: Vec<_> = datagrams.iter().map(|d| Some(self.wire(d.peer))).collect();
-        let pieces: Vec<_> = datagrams.iter().map(|d| [IoSlice::new(d.bytes)]).collect();
-        let space = nix::cmsg_space!(libc::in6_pktinfo);
-        let space = if control.is_empty() { None } else { Some(space) };
-        let mut headers = MultiHeaders::preallocate(datagrams.len(), space);
-        Ok(sendmmsg(fd, &mut headers, &pieces, addrs, control, flags)?.count())
-    }
-
-    /// An address as this socket's family wants it: an IPv6 socket names IPv4 peers in mapped form.
-    fn wire(&self, peer: SocketAddr) -> SockaddrStorage {
-        match peer {
-            SocketAddr::V4(v4) if self.addr.is_ipv6() => {
-                SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0).into()
-            }
-            other => other.into(),
+        match self {
+            Self::Inet(socket) => socket.send(datagrams),
+            Self::Unix(socket) => socket.send(datagrams),
+            Self::Memory(socket) => socket.send(datagrams),
         }
     }
-}
 
-impl AsFd for DatagramSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-/// What recvmsg(2) said of one datagram, copied out of its buffers.
-#[derive(Clone, Copy, Debug)]
-struct Arrived {
-    peer: SocketAddr,
-    asked: Option<IpAddr>,
-    len: usize,
-    truncated: bool,
-    drops: Option<u32>,
-}
-
-impl Arrived {
-    fn read(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Self> {
-        let peer = message.address.as_ref().and_then(socket_addr)?;
-        let mut arrived = Self {
-            peer,
-            asked: None,
-            len: message.bytes,
-            truncated: message.flags.contains(MsgFlags::MSG_TRUNC),
-            drops: None,
-        };
-        // Control messages that did not fit are an error of ours, never of the datagram.
-        for control in message.cmsgs().into_iter().flatten() {
-            match control {
-                ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    let addr = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr));
-                    arrived.asked = Some(addr.into());
-                }
-                ControlMessageOwned::Ipv6PacketInfo(info) => {
-                    arrived.asked = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).to_canonical());
-                }
-                ControlMessageOwned::RxqOvfl(drops) => arrived.drops = Some(drops),
-                _ => {}
-            }
-        }
-        Some(arrived)
-    }
-}
-
-/// The peer's address; IPv4 in its own form, also where an IPv6 socket received it.
-fn socket_addr(storage: &SockaddrStorage) -> Option<SocketAddr> {
-    if let Some(v4) = storage.as_sockaddr_in() {
-        return Some(SocketAddr::from((v4.ip(), v4.port())));
-    }
-    let v6 = storage.as_sockaddr_in6()?;
-    Some(match v6.ip().to_canonical() {
-        IpAddr::V4(mapped) => SocketAddr::from((mapped, v6.port())),
-        IpAddr::V6(ip) => SocketAddrV6::new(ip, v6.port(), v6.flowinfo(), v6.scope_id()).into(),
-    })
-}
-
-fn packet_info_v4(from: IpAddr) -> Option<libc::in_pktinfo> {
-    let IpAddr::V4(from) = from else { return None };
-    let addr = libc::in_addr { s_addr: u32::from(from).to_be() };
-    let any = libc::in_addr { s_addr: 0 };
-    Some(libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: addr, ipi_addr: any })
-}
-
-fn packet_info_v6(from: IpAddr) -> libc::in6_pktinfo {
-    let from = match from {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    let addr = libc::in6_addr { s6_addr: from.octets() };
-    libc::in6_pktinfo { ipi6_addr: addr, ipi6_ifindex: 0 }
-}
-
-fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            result => return Ok(result?),
-        }
+    /// Whether a socket that takes no datagram now may take one for somebody else: each Unix peer has a
+    /// queue of its own, and nothing says when there is room in it.
+    pub(crate) fn fills_up_by_peer(&self) -> bool {
+        matches!(self, Self::Unix(_))
     }
 }

@@ -20,7 +20,7 @@ pub(crate) trait Meanwhile: Send + Sync {
 pub(crate) struct Announced(Mutex<VecDeque<Event>>);
 
 impl Announced {
-    fn add(&self, event: Event) {
+    pub(super) fn add(&self, event: Event) {
         let mut waiting = self.0.lock();
         match waiting.iter_mut().find(|before| before.token == event.token) {
             Some(before) => {

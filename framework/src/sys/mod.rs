@@ -8,12 +8,19 @@ pub(crate) mod poll;
 pub(crate) mod wake;
 
 pub(crate) mod datagrams;
+mod inet_datagrams;
 pub(crate) mod memory;
+pub(crate) mod memory_datagrams;
 pub(crate) mod socket;
+mod unix;
+mod unix_datagrams;
 
 pub(crate) mod errno;
 pub(crate) mod limits;
 pub(crate) mod thread;
+
+pub(crate) use std::os::fd::{BorrowedFd, OwnedFd};
+pub(crate) use std::os::unix::net::{UnixDatagram, UnixListener};
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("switchboard runs on Linux only for now: sys/ is written on epoll and eventfd");

@@ -11,7 +11,7 @@ use crate::reason::CloseReason;
 use crate::sys::memory::ServerSide;
 use crate::testing::call::{Call, Message};
 use crate::testing::step::Step;
-use crate::testing::world::{Other, World};
+use crate::testing::world::{Other, Way, World};
 
 /// A client of a server in memory. Whatever it does, the server has done all that it can do about it when
 /// the call returns.
@@ -45,6 +45,8 @@ pub struct Client {
     decoder: Decoder,
     /// What was received and handed to the test neither as bytes nor as messages.
     unread: Vec<u8>,
+    /// The same, of datagrams.
+    datagrams: Vec<Vec<u8>>,
 }
 
 /// How a server has ended a connection, as its client sees it.
@@ -64,7 +66,8 @@ pub enum End {
 impl Client {
     pub(super) fn new(world: Arc<World>, other: Arc<Other>, framing: Framing) -> Self {
         let decoder = framing.decoder();
-        Self { world, other, framing, decoder, unread: Vec::new() }
+        let (unread, datagrams) = (Vec::new(), Vec::new());
+        Self { world, other, framing, decoder, unread, datagrams }
     }
 
     /// Sends bytes as they are, in one piece; over datagrams, one datagram. How a stream is cut into
@@ -81,6 +84,9 @@ impl Client {
     /// The framing cannot carry it.
     #[track_caller]
     pub fn say(&mut self, message: impl AsRef<[u8]>) {
+        if let Way::Datagrams(_) = self.other.way {
+            return self.send(message);
+        }
         let mut framed = Vec::new();
         let encoded = self.framing.encode(message.as_ref(), &mut framed);
         encoded.unwrap_or_else(|error| panic!("the message cannot be framed: {error}"));
@@ -167,14 +173,19 @@ impl Client {
     /// The whole messages that came since this was last asked, cut out by the framing of the server. A
     /// part of one is left for the next time.
     ///
-    /// With [`Framing::raw`] that is everything together: a stream has no borders.
+    /// With [`Framing::raw`] that is everything together: a stream has no borders. Over datagrams each is a
+    /// message.
     ///
     /// # Panics
     /// What came is no message.
     #[track_caller]
     pub fn replies(&mut self) -> Vec<Message> {
-        self.unread.extend(self.other.pipe.received());
-        let ended = self.other.pipe.server() > ServerSide::Open;
+        self.fetch();
+        let datagrams = std::mem::take(&mut self.datagrams);
+        if !datagrams.is_empty() {
+            return datagrams.into_iter().map(Message::from).collect();
+        }
+        let ended = self.end() != End::Open;
         let (mut replies, mut used) = (Vec::new(), 0);
         loop {
             let rest = &self.unread[used..];
@@ -193,12 +204,24 @@ impl Client {
         replies
     }
 
-    /// The bytes that came and were not taken by [`replies`](Client::replies), as they are.
+    /// The bytes that came and were not taken by [`replies`](Client::replies), as they are; of datagrams
+    /// all that came, one behind the other.
     pub fn received(&mut self) -> Message {
-        self.unread.extend(self.other.pipe.received());
+        self.fetch();
+        self.unread.extend(self.datagrams.drain(..).flatten());
         // Whatever was in the middle of a message is gone with it.
         self.decoder = self.framing.decoder();
         Message::from(std::mem::take(&mut self.unread))
+    }
+
+    fn fetch(&mut self) {
+        match &self.other.way {
+            Way::Stream(pipe) => self.unread.extend(pipe.received()),
+            Way::Datagrams(socket) => {
+                let received = socket.memory().map(|socket| socket.received(&self.other.address));
+                self.datagrams.extend(received.into_iter().flatten());
+            }
+        }
     }
 
     /// Every call of its handlers so far, in order, with what came of it.
@@ -213,10 +236,11 @@ impl Client {
         self.other.journal.ended()
     }
 
-    /// How the server has ended the connection.
+    /// How the server has ended the connection. Datagrams have none, and stay open.
     #[must_use]
     pub fn end(&self) -> End {
-        match self.other.pipe.server() {
+        let Way::Stream(pipe) = &self.other.way else { return End::Open };
+        match pipe.server() {
             ServerSide::Open => End::Open,
             ServerSide::Finished | ServerSide::Closed => End::Closed,
             ServerSide::Reset => End::Reset,

@@ -1,11 +1,12 @@
 //! A server in memory: a user's own server, with everything but its sockets and threads.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::codec::Framing;
 use crate::event::Stats;
+use crate::peer::{Address, UnixName};
 use crate::schedule::DrainReport;
 use crate::server::Server;
 use crate::testing::client::Client;
@@ -83,23 +84,91 @@ impl MemoryServer {
     #[must_use]
     #[track_caller]
     pub fn connect_to(&self, listener: usize) -> Client {
-        self.connect_from(self.world.free_address(), listener)
+        let listeners = &self.world.engine.sources.streams;
+        let address = match listeners.get(listener).map(|listener| &listener.address) {
+            Some(Address::Unix(_)) => Address::Unix(UnixName::new(self.world.free_name())),
+            _ => Address::Tcp(self.world.free_addr()),
+        };
+        self.connect_from(address, listener)
     }
 
-    /// Somebody connects from this address to the listener for streams with this number.
+    /// Somebody with this address connects to the listener for streams with this number.
+    ///
+    /// ```
+    /// use switchboard::testing::{End, MemoryServer};
+    /// use switchboard::{Address, Next, Server, Verdict, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)))
+    ///     .filter(|peer| match peer.ip() {
+    ///         Some(ip) if ip.is_loopback() => Verdict::Accept,
+    ///         _ => Verdict::reject_with("only from this machine"),
+    ///     });
+    /// let stranger = Address::Tcp("192.0.2.7:4321".parse().unwrap());
+    /// let mut client = MemoryServer::new(server).connect_from(stranger, 0);
+    /// assert_eq!(client.received(), "only from this machine");
+    /// assert_eq!(client.end(), End::Closed);
+    /// ```
     ///
     /// # Panics
-    /// There is none.
+    /// There is no such listener.
     #[must_use]
     #[track_caller]
-    pub fn connect_from(&self, addr: SocketAddr, listener: usize) -> Client {
+    pub fn connect_from(&self, address: Address, listener: usize) -> Client {
         let listeners = &self.world.engine.sources.streams;
         let framing = listeners.get(listener).map(|listener| listener.settings.framing.clone());
         let Some(framing) = framing else {
             panic!("the server has no listener {listener} for streams; it has {}", listeners.len())
         };
-        let other = self.world.connect(listener, addr);
+        let other = self.world.connect(listener, address);
         Client::new(self.world.clone(), other, framing)
+    }
+
+    /// Somebody who will send datagrams, from an address of its own, to the first socket for them.
+    ///
+    /// ```
+    /// use switchboard::testing::MemoryServer;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| {
+    ///     let mut count = 0;
+    ///     handler_fn(move |_message, cx| {
+    ///         count += 1;
+    ///         cx.send(count.to_string());
+    ///         Ok(Next::Continue)
+    ///     })
+    /// });
+    /// let server = MemoryServer::new(server.udp("127.0.0.1:0"));
+    /// let (mut ada, mut bob) = (server.correspond(), server.correspond());
+    /// assert_eq!(ada.ask("hello"), "1");
+    /// assert_eq!(bob.ask("hello"), "1", "a handler for each peer");
+    /// assert_eq!(ada.ask("hello"), "2");
+    /// ```
+    ///
+    /// # Panics
+    /// The server listens for no datagrams.
+    #[must_use]
+    #[track_caller]
+    pub fn correspond(&self) -> Client {
+        let address = match self.world.engine.sources.datagrams.first().map(|open| &open.address) {
+            Some(Address::UnixGram(_)) => Address::UnixGram(UnixName::new(self.world.free_name())),
+            _ => Address::Udp(self.world.free_addr()),
+        };
+        self.correspond_from(address, 0)
+    }
+
+    /// Somebody with this address who will send datagrams to the socket with this number, counted from 0.
+    ///
+    /// # Panics
+    /// There is none.
+    #[must_use]
+    #[track_caller]
+    pub fn correspond_from(&self, address: Address, listener: usize) -> Client {
+        let listeners = &self.world.engine.sources.datagrams;
+        let Some(socket) = listeners.get(listener).and_then(|listener| listener.socket()) else {
+            panic!("the server has no socket {listener} for datagrams; it has {}", listeners.len())
+        };
+        let other = self.world.correspond(socket, address);
+        Client::new(self.world.clone(), other, Framing::raw())
     }
 
     /// Moves the clock on, and fires what falls due on the way, in order.

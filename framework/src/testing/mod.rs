@@ -14,7 +14,7 @@ pub use step::Step;
 
 use parking_lot::Mutex;
 
-use crate::handler::{Handler, StreamHandler};
+use crate::handler::{DatagramHandler, Handler, StreamHandler};
 use crate::server::Server;
 
 /// A client of this one handler, in memory, with all defaults: the framing is raw.
@@ -61,6 +61,29 @@ pub fn connect(handler: impl Handler) -> Client {
 #[must_use]
 pub fn converse(handler: impl StreamHandler) -> Client {
     MemoryServer::new(Server::streams(once(handler))).connect()
+}
+
+/// Somebody who sends datagrams to this handler, in memory, with all defaults. For a
+/// [`Handler`](crate::Handler) over datagrams see [`MemoryServer::correspond`].
+///
+/// ```
+/// use std::io;
+/// use switchboard::{Datagram, DatagramHandler, Replies, testing};
+///
+/// struct Lengths;
+///
+/// impl DatagramHandler for Lengths {
+///     fn handle(&self, datagram: &Datagram<'_>, replies: &mut Replies<'_>) -> io::Result<()> {
+///         replies.send(datagram.bytes().len().to_string());
+///         Ok(())
+///     }
+/// }
+///
+/// assert_eq!(testing::datagrams(Lengths).ask("hello"), "5");
+/// ```
+#[must_use]
+pub fn datagrams(handler: impl DatagramHandler) -> Client {
+    MemoryServer::new(Server::datagrams(handler)).correspond()
 }
 
 /// A factory that has one handler to give.

@@ -12,6 +12,7 @@ use crate::peer::Address;
 use crate::schedule::{Bench, Engine};
 use crate::server::Server;
 use crate::stream::admit::Refused;
+use crate::sys::datagrams::DatagramSocket;
 use crate::sys::memory::{Meanwhile, Pipe, ServerSide};
 use crate::sys::poll::{Interest, Waited};
 use crate::sys::socket::Socket;
@@ -35,11 +36,18 @@ pub(super) struct World {
 pub(super) struct Other {
     pub(super) address: Address,
     pub(super) journal: Arc<Journal>,
-    pub(super) pipe: Arc<Pipe>,
+    pub(super) way: Way,
     /// What it does next, each step when the server has nothing left to do but wait.
     plan: Mutex<VecDeque<Step>>,
     /// It stands in the queue of those who are not let in yet.
-    queued: Mutex<Option<(usize, Socket, SocketAddr)>>,
+    queued: Mutex<Option<(usize, Socket)>>,
+}
+
+/// How a client reaches the server.
+pub(super) enum Way {
+    Stream(Arc<Pipe>),
+    /// Through the server's socket.
+    Datagrams(Arc<DatagramSocket>),
 }
 
 impl World {
@@ -66,28 +74,47 @@ impl World {
     }
 
     /// Somebody connects to the listener with this index.
-    pub(super) fn connect(&self, listener: usize, addr: SocketAddr) -> Arc<Other> {
-        let mut everybody = self.everybody.lock();
+    pub(super) fn connect(&self, listener: usize, address: Address) -> Arc<Other> {
         let meanwhile: Weak<dyn Meanwhile> = self.me.clone();
-        let (pipe, socket) = Pipe::open(everybody.len(), meanwhile);
-        let address = Address::Tcp(addr);
-        let other = Arc::new(Other {
+        let (pipe, socket) = Pipe::open(self.everybody.lock().len(), meanwhile);
+        let queued = Mutex::new(Some((listener, socket.into())));
+        self.join(Other {
             journal: self.journals.of(&address),
             address,
-            pipe,
+            way: Way::Stream(pipe),
             plan: Mutex::default(),
-            queued: Mutex::new(Some((listener, socket.into(), addr))),
-        });
-        everybody.push(other.clone());
-        drop(everybody);
+            queued,
+        })
+    }
+
+    /// Somebody is going to send datagrams to this socket.
+    pub(super) fn correspond(&self, socket: Arc<DatagramSocket>, address: Address) -> Arc<Other> {
+        self.join(Other {
+            journal: self.journals.of(&address),
+            address,
+            way: Way::Datagrams(socket),
+            plan: Mutex::default(),
+            queued: Mutex::new(None),
+        })
+    }
+
+    fn join(&self, other: Other) -> Arc<Other> {
+        let other = Arc::new(other);
+        self.everybody.lock().push(other.clone());
         self.settle();
         other
     }
 
     /// An address that nobody had yet.
-    pub(super) fn free_address(&self) -> SocketAddr {
+    pub(super) fn free_addr(&self) -> SocketAddr {
         let number = self.everybody.lock().len();
-        SocketAddr::from(([127, 0, 0, 1], 50_001 + (number % 10_000) as u16))
+        // From the ports that systems give to clients.
+        SocketAddr::from(([127, 0, 0, 1], 49_152 + (number % 16_384) as u16))
+    }
+
+    /// A name that nobody had yet.
+    pub(super) fn free_name(&self) -> String {
+        format!("@client-{}", self.everybody.lock().len())
     }
 
     /// Plays these steps, each when the server has nothing left to do but wait.
@@ -143,11 +170,11 @@ impl World {
     /// Lets somebody in who is queued, if there is room. Returns whether it was.
     fn let_in(&self, other: &Other) -> bool {
         let mut queued = other.queued.lock();
-        let Some((listener, socket, addr)) = queued.take() else { return false };
-        match self.engine.connect_in_memory(listener, socket, addr) {
+        let Some((listener, socket)) = queued.take() else { return false };
+        match self.engine.connect_in_memory(listener, socket, other.address.clone()) {
             Ok(()) => true,
             Err((Refused::Full, socket)) => {
-                *queued = Some((listener, socket, addr));
+                *queued = Some((listener, socket));
                 false
             }
             // The listener is closed, and with it everybody who was queued.
@@ -186,20 +213,34 @@ impl World {
 
     /// Takes a step that takes no time.
     fn take(&self, other: &Other, step: Step) {
-        let pipe = &other.pipe;
-        match step {
-            Step::Send(bytes) => {
-                // A peer that sends to a server that has closed loses it, here as anywhere.
-                let _ = pipe.arrive(&bytes);
+        match (step, &other.way) {
+            (Step::Wait(_), _) => {}
+            (Step::Drain(within), _) => self.engine.begin_drain(within),
+            (step, Way::Stream(pipe)) => take_on_a_stream(pipe, step),
+            (Step::Send(bytes), Way::Datagrams(socket)) => {
+                if let Some(socket) = socket.memory() {
+                    socket.arrive(&other.address, bytes);
+                }
             }
-            Step::HalfClose => pipe.finish(),
-            Step::Close => pipe.close(),
-            Step::Reset => pipe.reset(),
-            Step::ReadOnly(bytes) => pipe.read_only(bytes),
-            Step::ReadOn => pipe.read_on(),
-            Step::Drain(within) => self.engine.begin_drain(within),
-            Step::Wait(_) => {}
+            (step, Way::Datagrams(_)) => {
+                *self.hopeless.lock() = Some(format!("{step:?} is for streams, not for datagrams"));
+            }
         }
+    }
+}
+
+fn take_on_a_stream(pipe: &Pipe, step: Step) {
+    match step {
+        Step::Send(bytes) => {
+            // A peer that sends to a server that has closed loses it, here as anywhere.
+            let _ = pipe.arrive(&bytes);
+        }
+        Step::HalfClose => pipe.finish(),
+        Step::Close => pipe.close(),
+        Step::Reset => pipe.reset(),
+        Step::ReadOnly(bytes) => pipe.read_only(bytes),
+        Step::ReadOn => pipe.read_on(),
+        Step::Wait(_) | Step::Drain(_) => {}
     }
 }
 
@@ -207,12 +248,17 @@ impl Other {
     /// As most clients do, this one closes when it has read the end of what the server sends; not if the
     /// handler only half-closed, and means to go on reading. Returns whether it closed.
     fn close_behind_the_server(&self) -> bool {
-        let ended = self.pipe.server() == ServerSide::Finished && self.pipe.sees_the_end();
+        let Way::Stream(pipe) = &self.way else { return false };
+        let ended = pipe.server() == ServerSide::Finished && pipe.sees_the_end();
         if ended && !self.journal.has_half_closed() {
-            self.pipe.close();
+            pipe.close();
             return true;
         }
         false
+    }
+
+    fn is_ready(&self, interest: Interest) -> bool {
+        matches!(&self.way, Way::Stream(pipe) if pipe.is_ready(interest))
     }
 }
 
@@ -240,7 +286,7 @@ impl Meanwhile for World {
                 }
                 (Some(step), _) => {
                     self.take(&other, step);
-                    if other.pipe.is_ready(interest) {
+                    if other.is_ready(interest) {
                         return Waited::Socket;
                     }
                 }
