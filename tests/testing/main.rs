@@ -4,6 +4,8 @@
 mod harness;
 
 mod clock;
+mod datagrams;
 mod parity;
 mod peers;
+mod real;
 mod speed;

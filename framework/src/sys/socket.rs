@@ -1,7 +1,7 @@
 //! Stream sockets, TCP and Unix: listening, accepting, reading and writing without ever blocking.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -355,6 +355,11 @@ impl Socket {
     }
 }
 
+/// Makes the close that follows a reset, of a client's connection.
+pub(crate) fn reset_at_close(client: &TcpStream) -> io::Result<()> {
+    SockRef::from(client).set_linger(Some(Duration::ZERO))
+}
+
 fn inet(addr: SocketAddrAny) -> Option<SocketAddr> {
     SocketAddr::try_from(addr).ok()
 }
@@ -368,7 +373,6 @@ pub(crate) fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream;
 
     #[test]
     fn accepted_connections_inherit_the_listeners_options() {

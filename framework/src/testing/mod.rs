@@ -1,15 +1,18 @@
 //! A kit to test handlers with: in memory, on a real server, against peers that misbehave.
 
+pub mod bad;
 mod call;
 mod client;
 mod memory;
 mod recorder;
+mod server;
 mod step;
 mod world;
 
 pub use call::{Call, Callback, Message, Returned};
 pub use client::{Client, End};
 pub use memory::MemoryServer;
+pub use server::TestServer;
 pub use step::Step;
 
 use parking_lot::Mutex;
