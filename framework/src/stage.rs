@@ -2,13 +2,14 @@
 //! way to the end.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::event::Events;
+use crate::event::{Events, Observer};
 use crate::sys::wake::Wake;
 use crate::timer::{Clock, Moment};
 
@@ -48,21 +49,26 @@ struct Signals {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config) -> io::Result<Self> {
+    pub(crate) fn new(config: Config, observers: &[Arc<dyn Observer>]) -> io::Result<Self> {
         let signals = Signals { draining: Wake::new()?, forcing: Wake::new()? };
-        Ok(Self::with(config, Clock::start(), Some(signals)))
+        Ok(Self::with(config, observers, Clock::start(), Some(signals)))
     }
 
     /// For a server in memory: its clock is moved by hand, and it takes nothing of the system's.
-    pub(crate) fn in_memory(config: Config) -> Self {
-        Self::with(config, Clock::by_hand(), None)
+    pub(crate) fn in_memory(config: Config, observers: &[Arc<dyn Observer>]) -> Self {
+        Self::with(config, observers, Clock::by_hand(), None)
     }
 
-    fn with(config: Config, clock: Clock, signals: Option<Signals>) -> Self {
+    fn with(
+        config: Config,
+        observers: &[Arc<dyn Observer>],
+        clock: Clock,
+        signals: Option<Signals>,
+    ) -> Self {
         Self {
+            events: Events::new(config.handler_errors, observers),
             config,
             clock,
-            events: Events::default(),
             stage: AtomicU8::new(Stage::Running as u8),
             deadline: Mutex::new(Moment::NEVER),
             signals,

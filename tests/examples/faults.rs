@@ -50,14 +50,16 @@ fn wrong_addresses_are_refused_with_a_reason() {
 
 #[test]
 fn wrong_values_are_refused_with_a_reason() {
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 18] = [
         (&["--concurrency", "fork"], "[possible values: inline, threads, pool]"),
         (&["--workers", "0"], "--workers <N>"),
         (&["--concurrency", "inline", "--workers", "4"], "no meaning with --concurrency inline"),
         (&["--max-connections", "many"], "--max-connections <N>"),
         (&["--framing", "line"], "unknown framing \"line\"; choose one of raw, lines"),
-        (&["--framing", "delimiter:00"], "framing \"delimiter:00\" is not supported yet"),
-        (&["--framing", "fixed:16"], "framing \"fixed:16\" is not supported yet"),
+        (&["--framing", "delimiter:0"], "as two hexadecimal digits, as in delimiter:0d0a"),
+        (&["--framing", "delimiter:"], "a delimiter has 1 to 16 bytes"),
+        (&["--framing", "fixed:0"], "a message of fixed length has 1 to 1073741824 bytes"),
+        (&["--framing", "fixed:many"], "how many bytes every message has, as in fixed:16"),
         (&["--max-frame", "-1"], "unexpected argument '-1'"),
         (&["--idle-timeout", "5"], "write 50us, 500ms, 30s, 2m or none"),
         (&["--idle-timeout", "0s"], "none means never"),

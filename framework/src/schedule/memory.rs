@@ -37,6 +37,7 @@ impl Engine {
         }
         // The one who drives is the only worker.
         let _ = self.crew.call_in();
+        self.begin_ticks();
     }
 
     /// Lets a stream in memory in, by the listener with this index.

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::peer::{Address, UnixName};
 use crate::schedule::{Concurrency, Engine, Sources};
 use crate::server::Server;
+use crate::server::hooks::tick_of;
 use crate::server::listen::{How, Source};
 use crate::server::open::Opening;
 use crate::server::services::Services;
@@ -42,16 +44,25 @@ impl Server {
     pub(crate) fn open_in_memory(self) -> Result<Arc<Engine>> {
         self.config.check()?;
         self.check()?;
-        let Self { defaults, listeners, config, .. } = self;
+        let Self { defaults, listeners, config, mut hooks, .. } = self;
         let max_connections = config.max_connections.unwrap_or(MOST_CONNECTIONS);
-        let core = Arc::new(Core::in_memory(config));
-        Engine::new(core.clone(), Concurrency::Inline, max_connections, |post| {
+        let core = Arc::new(Core::in_memory(config, hooks.observers()));
+        let mut addresses = Vec::new();
+        let engine = Engine::new(core.clone(), Concurrency::Inline, max_connections, |post| {
             let (core, sources) = (&core, Sources::default());
             let mut opening =
                 Opening { core, post, defaults: &defaults, sources, addresses: Vec::new() };
             listeners.into_iter().try_for_each(|listen| opening.open(listen))?;
+            addresses = opening.addresses;
             Ok(opening.sources)
-        })
+        })?;
+        for address in &addresses {
+            core.events.emit(&Event::ListenerStarted { address });
+        }
+        let addresses: Arc<[Address]> = addresses.into();
+        let tick = |on_tick| tick_of(on_tick, Arc::downgrade(&engine), addresses.clone());
+        engine.set_ticks(hooks.take_ticks().into_iter().map(tick));
+        Ok(engine)
     }
 }
 
@@ -71,7 +82,7 @@ impl Opening<'_> {
 /// The address that a listener would have.
 fn address_of(source: Source, port: u16, name: &str) -> Result<Address> {
     let here = SocketAddr::from(([127, 0, 0, 1], port));
-    let first = |addrs: std::io::Result<Vec<SocketAddr>>| {
+    let first = |addrs: std::io::Result<Vec<SocketAddr>>| -> Result<SocketAddr> {
         let addrs = addrs.map_err(|error| Error::listen(name, error))?;
         let mut addr = addrs.first().copied().unwrap_or(here);
         if addr.port() == 0 {

@@ -71,9 +71,10 @@ impl StreamListener {
         self.socket.lock().clone()
     }
 
-    /// Closes the socket: whoever connects from now on is refused.
-    pub(crate) fn close(&self) {
-        *self.socket.lock() = None;
+    /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it.
+    pub(crate) fn close(&self) -> bool {
+        let open = self.socket.lock().take();
+        open.is_some()
     }
 
     pub(crate) fn rest(&self) -> Rest {

@@ -43,7 +43,6 @@ pub(crate) fn run(
     desk.now = core.clock.instant();
     desk.tidy();
     conn.received += received as u64;
-    conn.sent += sent as u64;
     let now = core.clock.moment(desk.now);
     if received > 0 {
         // From the end of the turn on: the handler's own time is not the peer's silence.
@@ -57,14 +56,10 @@ pub(crate) fn run(
 impl Turn<'_> {
     fn go(&mut self, why: Why) {
         if why.has(Why::FORCE) {
-            // Whoever only lingers has been answered and closed already.
-            return self.end(match &self.conn.phase {
-                Phase::Lingering { reason, .. } => reason.clone(),
-                _ => CloseReason::Forced,
-            });
+            return self.conn.force();
         }
         if why.has(Why::OVERFLOW) {
-            return self.end(CloseReason::Overflow);
+            return self.overflow();
         }
         self.heed(why);
         if why.has(Why::START) {
@@ -293,15 +288,20 @@ impl Turn<'_> {
         let mut used = 0;
         self.conn.left_over = false;
         loop {
-            let at_end = self.conn.input == Input::Ending;
             if !self.may_handle() {
                 // What the budget, a pause or a slow peer leaves over comes first next time.
                 self.conn.left_over = self.is_open() && used < bytes.len();
                 return used;
             }
             let rest = &bytes[used..];
-            let decoder = &mut self.conn.decoder;
-            match if at_end { decoder.decode_end(rest) } else { decoder.decode(rest) } {
+            let decoded = match self.conn.decode(rest) {
+                Ok(decoded) => decoded,
+                Err(reason) => {
+                    self.step(Step::Close(reason));
+                    return used;
+                }
+            };
+            match decoded {
                 Ok(Decoded::Frame { body, consumed }) => {
                     used += consumed;
                     self.messages += 1;
@@ -310,7 +310,7 @@ impl Turn<'_> {
                 }
                 Ok(Decoded::Skipped { consumed }) => {
                     used += consumed;
-                    self.conn.skipping = !rest[..consumed].ends_with(b"\n");
+                    self.conn.skipping = self.conn.decoder.is_skipping();
                 }
                 Ok(Decoded::Incomplete) => return used,
                 Err(why) => self.reject(&why),

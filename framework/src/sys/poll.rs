@@ -142,6 +142,17 @@ impl Poller {
         }
     }
 
+    /// As [`Poller::remove`].
+    pub(crate) fn remove_datagrams(&self, socket: &DatagramSocket) -> io::Result<()> {
+        self.remove(socket.descriptor()?)
+    }
+
+    /// Announces nothing of this socket any more. (Closing a descriptor does so by itself, unless another
+    /// one of the same socket is open elsewhere.)
+    pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(self.epoll()?, socket)?)
+    }
+
     /// Wakes one thread out of [`Poller::wait`].
     pub(crate) fn wake(&self) {
         if let Self::System { wake, .. } = self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::event::{Ear, Event};
+use crate::event::Event;
 use crate::peer::Address;
 use crate::schedule::{Bench, Engine};
 use crate::server::Server;
@@ -55,14 +55,17 @@ impl World {
         let journals = Journals::default();
         let server = server.listening_anywhere();
         let server = server.map_services(|services| journals.around(services));
+        let heard = journals.clone();
+        let server = server.observer(move |event: &Event<'_>| match event {
+            Event::ConnectionOpened { peer, .. } | Event::SessionBegun { peer, .. } => {
+                heard.of(peer.address()).begins();
+            }
+            Event::ConnectionClosed { peer, reason, .. }
+            | Event::SessionEnded { peer, reason, .. } => heard.of(peer.address()).ends(reason),
+            _ => {}
+        });
         let engine = server.open_in_memory().unwrap_or_else(|error| panic!("{error}"));
         engine.begin_in_memory();
-        let heard = journals.clone();
-        engine.core.events.let_hear(Ear(Box::new(move |event| match event {
-            Event::Opened { peer, .. } => heard.of(peer.address()).begins(),
-            Event::Closed { peer, reason, .. } => heard.of(peer.address()).ends(reason),
-            _ => {}
-        })));
         Arc::new_cyclic(|me| Self {
             engine,
             journals,
