@@ -121,6 +121,8 @@ mod schedule;
 
 mod server;
 
+pub mod testing;
+
 pub use codec::{FrameError, Framing};
 pub use config::Overflow;
 pub use error::{Error, ErrorKind, Result};

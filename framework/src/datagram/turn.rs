@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::codec::FrameError;
 use crate::config::TURN_MESSAGES;
@@ -46,7 +45,7 @@ pub(crate) fn run(
     let began = desk.now;
     let mut turn = Turn { session, listener, desk, host, id, heard: None };
     let left_over = turn.go(why, datagram);
-    desk.now = Instant::now();
+    desk.now = listener.core.clock.instant();
     desk.tidy();
     let took = desk.now.saturating_duration_since(began);
     listener.core.events.counters.turn(0, 0, 0, took);
@@ -383,7 +382,7 @@ pub(crate) fn run_raw(
         }
     }
     listener.commit(&mut desk.replies, Some((peer.address(), Print::of(bytes))));
-    desk.now = Instant::now();
+    desk.now = listener.core.clock.instant();
 }
 
 impl DatagramListener {

@@ -19,7 +19,7 @@ use crate::outbox::lane::Due;
 use crate::outbox::share::Memberships;
 use crate::outbox::{Chunk, Extent, Outbox, Pushed, SendError};
 use crate::peer::{Address, ConnectionId, Peer};
-use crate::sys::poll::{Interest, Waited, wait_one};
+use crate::sys::poll::{Interest, Waited};
 use crate::sys::socket::Socket;
 
 /// What a line asks of the schedule that runs its connection.
@@ -386,7 +386,7 @@ enum Notices {
 /// Whether the socket takes bytes at this moment. (If it is broken the next write says so.)
 fn takes_more(socket: &Socket) -> bool {
     let now = Some(Duration::ZERO);
-    !matches!(wait_one(socket, Interest::Write, None, now), Ok(Waited::Timeout))
+    !matches!(socket.wait(Interest::Write, None, now), Ok(Waited::Timeout))
 }
 
 /// A socket that takes nothing now has taken nothing.

@@ -85,7 +85,7 @@ impl Engine {
         }
     }
 
-    fn admit(
+    pub(super) fn admit(
         &self,
         listener: &Arc<StreamListener>,
         socket: Socket,
@@ -110,7 +110,7 @@ impl Engine {
                     true => Room::OnDemand,
                     false => Room::Always,
                 };
-                self.poller.add_stream(&*socket, id.0, room)
+                self.poller.add_stream(&socket, id.0, room)
             }
         };
         let now = self.core.clock.now();

@@ -130,8 +130,8 @@ impl Drain {
         counter.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn so_far(&self) -> DrainReport {
-        let took = self.asked.lock().map_or(Duration::ZERO, |asked| asked.elapsed());
+    fn so_far(&self, now: Instant) -> DrainReport {
+        let took = self.asked.lock().map_or(Duration::ZERO, |asked| now - asked);
         DrainReport {
             completed: self.completed.load(Ordering::SeqCst),
             told: self.told.load(Ordering::SeqCst),
@@ -153,7 +153,7 @@ impl Engine {
     /// anywhere, at any time, any number of times.
     pub(crate) fn begin_drain(&self, within: Duration) {
         let deadline = self.core.drain_by(self.core.clock.now().after(within));
-        self.drain.asked.lock().get_or_insert_with(Instant::now);
+        self.drain.asked.lock().get_or_insert_with(|| self.core.clock.instant());
         // Told before it can end.
         if !self.core.is_draining() && !self.drain.announced.swap(true, Ordering::SeqCst) {
             // An observer that waits for the end would wait for this very call.
@@ -208,7 +208,7 @@ impl Engine {
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
             match listener.socket() {
                 Some(socket) if listener.is_shared() => {
-                    drop(self.poller.remove(&*socket));
+                    drop(self.poller.remove_datagrams(&socket));
                     listener.close_intake();
                 }
                 // Without it a drain lasts for as long as datagrams come faster than they are handled.
@@ -282,7 +282,11 @@ impl Engine {
     /// What is known by now: whoever is still there counts as stuck, and those who run are named.
     fn report_so_far(&self) -> DrainReport {
         let stuck_peers = self.running().map(|line| line.peer.clone()).collect();
-        DrainReport { stuck: self.open(), stuck_peers, ..self.drain.so_far() }
+        DrainReport {
+            stuck: self.open(),
+            stuck_peers,
+            ..self.drain.so_far(self.core.clock.instant())
+        }
     }
 
     /// Everybody whose handler runs at this moment.
@@ -329,7 +333,7 @@ impl Engine {
         self.end();
         self.end_ticks();
         self.close_datagrams();
-        self.conclude(&self.drain.so_far());
+        self.conclude(&self.drain.so_far(self.core.clock.instant()));
     }
 
     /// Whether the report is made.

@@ -71,7 +71,10 @@ impl Engine {
         sources: impl FnOnce(Weak<dyn Post>) -> crate::error::Result<Sources>,
     ) -> crate::error::Result<Arc<Self>> {
         let failed = |error| crate::Error::system("cannot make a poller", error);
-        let poller = Poller::new().map_err(failed)?;
+        let poller = match core.is_in_memory() {
+            true => Poller::in_memory(),
+            false => Poller::new().map_err(failed)?,
+        };
         let (max, workers, allowance, shape) = match concurrency {
             Concurrency::Inline => (max_connections, 1, 1, Shape::Leader),
             Concurrency::Threads { max } => {
@@ -131,7 +134,7 @@ impl Engine {
         }
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
             if let Some(socket) = listener.socket() {
-                self.poller.add_datagrams(&*socket, Token::Datagrams(index).pack())?;
+                self.poller.add_datagrams(&socket, Token::Datagrams(index).pack())?;
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! accepts; `run` makes turns. `worker` is the loop of a worker; `crew` says which worker is awake and who
 //! polls; `watchman` notices those that block; `threads` waits on one connection; `ticks` runs what the user
 //! wants run now and then; `shortage` gets by without a thread; `drain` ends it all.
-//! Under `Inline` the thread that serves is the only worker.
+//! Under `Inline` the thread that serves is the only worker; in `memory` it is a test's.
 
 mod token;
 
@@ -32,9 +32,12 @@ mod shortage;
 
 mod drain;
 
+mod memory;
+
 pub use drain::DrainReport;
 
 pub(crate) use engine::{Engine, Sources};
+pub(crate) use memory::Bench;
 pub(crate) use ticks::Run;
 
 /// How handlers are run. One value selects it; handlers are the same under each.

@@ -59,9 +59,9 @@ impl Engine {
                 if own_thread && (write || !read) {
                     // Its thread waits for its bytes. That it takes some again, or is gone altogether,
                     // is for the poller to say. (Registered already: then it is announced as it is.)
-                    drop(self.poller.add_writer(&*conn.socket, id.0));
+                    drop(self.poller.add_writer(&conn.socket, id.0));
                 } else if write && conn.socket.announces_much_room() {
-                    drop(self.poller.announce_room(&*conn.socket, id.0));
+                    drop(self.poller.announce_room(&conn.socket, id.0));
                 }
                 self.arm(Token::Connection(id), deadline);
                 if self.connections.park(id, conn, read, write) {

@@ -5,6 +5,7 @@ mod front;
 mod handle;
 mod hooks;
 mod listen;
+mod memory;
 mod open;
 mod services;
 #[cfg(feature = "signals")]
@@ -16,6 +17,8 @@ pub use bound::{BoundServer, SpawnError};
 pub use front::{TcpServer, UdpServer};
 pub use handle::{Outcome, ServerHandle};
 pub use listen::Listen;
+
+pub(crate) use services::Services;
 
 use std::fmt;
 use std::net::ToSocketAddrs;
@@ -31,7 +34,6 @@ use crate::handler::{DatagramHandler, Handler, StreamHandler};
 use crate::peer::Peer;
 use crate::schedule::{Concurrency, DrainReport, Engine, Sources};
 use crate::server::open::{Defaults, Opening};
-use crate::server::services::Services;
 use crate::stage::Core;
 use crate::sys::limits::raise_descriptors;
 

@@ -57,6 +57,16 @@ impl StreamListener {
         })
     }
 
+    /// A listener in memory: whoever connects is handed over.
+    pub(crate) fn in_memory(
+        address: Address,
+        factory: ServiceFactory,
+        settings: Arc<LineSettings>,
+    ) -> Self {
+        let (alarm, socket, rest) = (Alarm::new(), Mutex::new(None), Mutex::default());
+        Self { address, factory, settings, alarm, socket, rest }
+    }
+
     pub(crate) fn socket(&self) -> Option<Arc<Listener>> {
         self.socket.lock().clone()
     }

@@ -3,7 +3,6 @@
 //! The same code runs under every concurrency; only who waits for the next turn differs.
 
 use std::io;
-use std::time::Instant;
 
 use crate::codec::{Decoded, FrameError};
 use crate::config::{TURN_BYTES, TURN_MESSAGES};
@@ -14,7 +13,6 @@ use crate::reason::CloseReason;
 use crate::stage::{Core, Stage};
 use crate::stream::connection::{Connection, Input, Output, Phase, Service};
 use crate::stream::sink::{StreamSink, broken};
-use crate::sys::poll::is_gone;
 use crate::timer::Moment;
 
 /// A turn under way.
@@ -42,7 +40,7 @@ pub(crate) fn run(
     let Turn { messages, received, sent, .. } = turn;
     // What could not be sent is nobody else's: the desk's next turn is another peer's.
     desk.out.clear();
-    desk.now = Instant::now();
+    desk.now = core.clock.instant();
     desk.tidy();
     conn.received += received as u64;
     let now = core.clock.moment(desk.now);
@@ -103,7 +101,7 @@ impl Turn<'_> {
             }
             Input::Quiet if why.has(Why::READ) => self.conn.input = Input::Ready,
             // The peer had finished sending; now it is gone altogether.
-            Input::Ended if why.has(Why::HANGUP) && is_gone(&*self.conn.socket) => {
+            Input::Ended if why.has(Why::HANGUP) && self.conn.socket.is_gone() => {
                 self.end(CloseReason::PeerReset);
             }
             _ => {}
