@@ -2,12 +2,13 @@
 //! way to the end.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::event::Events;
 use crate::sys::wake::Wake;
 use crate::timer::{Clock, Moment};
@@ -30,6 +31,8 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: Config,
+    /// The settings that may change meanwhile, as they are now.
+    pub(crate) live: Arc<Live>,
     pub(crate) clock: Clock,
     pub(crate) events: Events,
     stage: AtomicU8,
@@ -44,6 +47,7 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(config: Config) -> io::Result<Self> {
         Ok(Self {
+            live: Arc::new(Live::new(&config.initial)),
             config,
             clock: Clock::start(),
             events: Events::default(),

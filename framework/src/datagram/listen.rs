@@ -12,7 +12,7 @@ use crate::datagram::receive::Intake;
 use crate::datagram::reply::ReplyQueue;
 use crate::handler::{DatagramHandler, Factory, Handler};
 use crate::outbox::LineSettings;
-use crate::peer::Address;
+use crate::peer::{Address, ConnectionId};
 use crate::stage::Core;
 use crate::sys::datagrams::{DatagramOptions, DatagramSocket};
 
@@ -55,7 +55,8 @@ impl DatagramListener {
         settings: Arc<LineSettings>,
         core: Arc<Core>,
     ) -> io::Result<Self> {
-        let Config { receive_buffer, max_datagram, max_sessions, .. } = core.config;
+        let Config { receive_buffer, max_datagram, .. } = core.config;
+        let max_sessions = core.live.max_sessions();
         let socket = DatagramSocket::bind(addr, &DatagramOptions { dual_stack, receive_buffer })?;
         Ok(Self {
             address: Address::Udp(socket.local_addr()),
@@ -129,6 +130,11 @@ impl DatagramListener {
     pub(super) fn begin_raw(&self) -> RunningRaw<'_> {
         self.running.fetch_add(1, Ordering::SeqCst);
         RunningRaw(self)
+    }
+
+    /// Changes how many sessions there may be, and says who makes room for it.
+    pub(crate) fn set_max_sessions(&self, sessions: usize) -> Vec<ConnectionId> {
+        self.intake.lock().sessions.set_max(sessions)
     }
 
     /// Whether nothing is under way: everything received was handled, and its replies have left.

@@ -216,8 +216,12 @@ impl DatagramListener {
         addr: SocketAddr,
     ) -> Option<(ConnectionId, Box<Session>)> {
         let DatagramService::Sessions(factory) = &self.service else { return None };
-        if let Some(evicted) = sessions.make_room() {
+        for evicted in sessions.make_room() {
             host.notify(evicted, Why::EVICT);
+        }
+        if !sessions.has_room() {
+            // Everybody has datagrams waiting: the newcomer's is dropped.
+            return None;
         }
         let now = self.core.clock.now();
         let mut make = |id| {

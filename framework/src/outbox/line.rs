@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::codec::Framing;
-use crate::config::{Marks, Overflow};
+use crate::config::Live;
 use crate::outbox::{Chunk, Outbox, Pushed, SendError};
 use crate::peer::{ConnectionId, Peer};
 use crate::sys::socket::Socket;
@@ -37,8 +37,8 @@ pub(crate) trait DatagramOutlet: Send + Sync {
 /// What all lines of one listener have in common.
 pub(crate) struct LineSettings {
     pub(crate) framing: Framing,
-    pub(crate) marks: Marks,
-    pub(crate) overflow: Overflow,
+    /// How much may wait for a peer, and what happens beyond.
+    pub(crate) live: Arc<Live>,
     pub(crate) post: Weak<dyn Post>,
 }
 
@@ -205,7 +205,8 @@ impl Line {
             outbox.begin_with(chunk, sent);
             Pushed::Queued
         } else {
-            outbox.push(chunk, self.settings.overflow, self.settings.marks.cap)
+            let live = &self.settings.live;
+            outbox.push(chunk, live.overflow(), live.marks().cap)
         };
         self.waiting.store(outbox.cost(), Ordering::Relaxed);
         drop(guard);

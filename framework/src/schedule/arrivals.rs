@@ -59,10 +59,15 @@ impl Engine {
         listener.set_rest(rest);
         drop(self.poller.rest_listener(&*socket, Token::Arrivals(index).pack()));
         self.gate.await_leave();
-        // Somebody may have left before we could be seen to wait.
-        if rest == Rest::Full && self.gate.open() < self.gate.max() {
+        // Somebody may have left, or the limit been raised, before we could be seen to wait.
+        let (open, max) = self.gate.occupancy();
+        if rest == Rest::Full && open < max {
             self.arm_listener(index);
         }
+    }
+
+    pub(super) fn arm_listeners(&self) {
+        (0..self.sources.streams.len()).for_each(|index| self.arm_listener(index));
     }
 
     pub(super) fn arm_listener(&self, index: usize) {

@@ -203,7 +203,8 @@ impl Engine {
         }
     }
 
-    fn tell_everybody(&self, why: Why) {
+    /// Gives everybody a reason for a turn.
+    pub(super) fn tell_everybody(&self, why: Why) {
         let connections = self.connections.occupants();
         for id in connections.chain(self.sessions.occupants()) {
             self.notify(id, why);

@@ -3,6 +3,7 @@
 //! `token` names whom something is for. `engine` fetches events and says what is `ready`; `arrivals`
 //! accepts; `run` makes turns. `worker` is the loop of a worker; `crew` says which worker is awake and who
 //! polls; `watchman` notices those that block; `threads` waits on one connection; `drain` ends it all.
+//! `adjust` changes limits while all that goes on.
 //! Under `Inline` the thread that serves is the only worker.
 
 mod token;
@@ -26,6 +27,8 @@ mod watchman;
 mod threads;
 
 mod drain;
+
+mod adjust;
 
 pub use drain::DrainReport;
 

@@ -21,7 +21,7 @@ use crate::schedule::{DrainReport, Engine};
 /// ended, and twice.
 #[derive(Clone)]
 pub struct ServerHandle {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     addresses: Arc<[Address]>,
     thread: Arc<Mutex<Option<JoinHandle<Result<DrainReport>>>>>,
 }
@@ -58,7 +58,7 @@ impl ServerHandle {
     /// Begins a drain with the server's own drain timeout.
     #[cfg(feature = "signals")]
     pub(super) fn begin_default_drain(&self) {
-        self.engine.begin_drain(self.engine.core.config.drain_timeout);
+        self.engine.begin_drain(self.engine.core.live.drain_timeout());
     }
 
     /// Drains the server and waits for the end: at most `within` and half a second.

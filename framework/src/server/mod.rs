@@ -1,5 +1,6 @@
 //! The server as its user sees it: a builder, a bound server, and a handle to a running one.
 
+mod adjust;
 mod bound;
 mod front;
 mod handle;
@@ -18,10 +19,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::codec::Framing;
-use crate::config::{Config, Overflow};
+use crate::config::{Config, Overflow, connections_beside_nothing};
 use crate::datagram::{DatagramListener, DatagramService};
 use crate::error::{Error, Result};
-use crate::handler::{DatagramHandler, Factory, Handler, StreamHandler};
+use crate::handler::{DatagramHandler, Factories, Factory, Handler, Replaceable, StreamHandler};
 use crate::outbox::{LineSettings, Post};
 use crate::peer::{Address, Peer};
 use crate::schedule::{Concurrency, DrainReport, Engine, Sources};
@@ -87,8 +88,8 @@ pub struct Server {
 
 /// Who serves: a factory for each kind of transport that the server may listen on.
 enum Services {
-    Messages(Factory<dyn Handler>),
-    Bytes(Factory<dyn StreamHandler>),
+    Messages(Replaceable<dyn Handler>),
+    Bytes(Replaceable<dyn StreamHandler>),
     Datagrams(Arc<dyn DatagramHandler>),
 }
 
@@ -101,7 +102,8 @@ impl Server {
         F: Fn(&Peer) -> H + Send + Sync + 'static,
         H: Handler,
     {
-        Self::serving(Services::Messages(Arc::new(move |peer| Box::new(factory(peer)))))
+        let boxed: Factory<dyn Handler> = Arc::new(move |peer| Box::new(factory(peer)));
+        Self::serving(Services::Messages(Replaceable::new(boxed)))
     }
 
     /// A server whose factory makes a [`StreamHandler`] for each connection. It cannot listen for
@@ -114,7 +116,8 @@ impl Server {
         F: Fn(&Peer) -> H + Send + Sync + 'static,
         H: StreamHandler,
     {
-        Self::serving(Services::Bytes(Arc::new(move |peer| Box::new(factory(peer)))))
+        let boxed: Factory<dyn StreamHandler> = Arc::new(move |peer| Box::new(factory(peer)));
+        Self::serving(Services::Bytes(Replaceable::new(boxed)))
     }
 
     /// A server whose [`DatagramHandler`] gets every datagram. It cannot listen for connections.
@@ -162,14 +165,14 @@ impl Server {
 
     /// Connections that may be open at a time, exactly. The next ones wait in the kernel's queue.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.config.max_connections = Some(connections);
+        self.config.initial.max_connections = Some(connections);
         self
     }
 
     /// Sessions of datagrams that each listener holds at a time, 1 to 1,048,576. The one used longest
     /// ago makes room, with [`CloseReason::Evicted`](crate::CloseReason::Evicted).
     pub fn max_sessions(mut self, sessions: usize) -> Self {
-        self.config.max_sessions = sessions;
+        self.config.initial.max_sessions = sessions;
         self
     }
 
@@ -181,42 +184,41 @@ impl Server {
 
     /// Asks [`Handler::idle`] after so long without a byte of the peer; `None`: never.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.idle_timeout = timeout.into();
+        self.config.initial.idle_timeout = timeout.into();
         self
     }
 
     /// Closes a connection on which a message takes longer, from its first byte to its last; `None`:
     /// never.
     pub fn message_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.message_timeout = timeout.into();
+        self.config.initial.message_timeout = timeout.into();
         self
     }
 
     /// Closes a connection whose peer takes none of the bytes that wait for it for so long; `None`:
     /// never.
     pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.write_timeout = timeout.into();
+        self.config.initial.write_timeout = timeout.into();
         self
     }
 
     /// How long a drain that nobody gave a time waits: at a signal, or after
     /// [`Next::StopServer`](crate::Next::StopServer).
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.config.drain_timeout = timeout;
+        self.config.initial.drain_timeout = timeout;
         self
     }
 
     /// Bytes that may wait for one peer. From a sixteenth of it on, the peer's connection is not read,
     /// until half of that is left.
     pub fn outbox_limit(mut self, bytes: usize) -> Self {
-        let (high, low) = (bytes / 16, bytes / 32);
-        self.config.marks = crate::config::Marks { low, high, cap: bytes };
+        self.config.initial.outbox_limit = bytes;
         self
     }
 
     /// What happens when a [`Remote`](crate::Remote) sends to a peer for whom as much waits as may.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.config.overflow = overflow;
+        self.config.initial.overflow = overflow;
         self
     }
 
@@ -243,13 +245,15 @@ impl Server {
         self.config.check()?;
         self.check()?;
         let descriptors = raise_descriptors();
-        let max_connections =
-            self.config.connections_under(descriptors.now, self.concurrency.descriptors_each());
+        let each = self.concurrency.descriptors_each();
+        let max_connections = self.config.connections_under(descriptors.now, each);
+        let room = connections_beside_nothing(descriptors.now, each);
         let failed = |error| Error::system("cannot make a wake-up", error);
         let core = Arc::new(Core::new(self.config.clone()).map_err(failed)?);
-        let engine = Engine::new(core.clone(), self.concurrency, max_connections, |post| {
-            self.open(&core, &post)
-        })?;
+        let engine =
+            Engine::new(core.clone(), self.concurrency, (max_connections, room), |post| {
+                self.open(&core, &post)
+            })?;
         let streams = engine.sources.streams.iter().map(|listener| listener.address.clone());
         let datagrams = engine.sources.datagrams.iter().map(|listener| listener.address.clone());
         let opened: Vec<_> = streams.chain(datagrams).collect();
@@ -283,7 +287,12 @@ impl Server {
 
     /// Opens the listeners.
     fn open(&self, core: &Arc<Core>, post: &Weak<dyn Post>) -> Result<Sources> {
-        let mut sources = Sources { streams: Vec::new(), datagrams: Vec::new() };
+        let factories = match &self.services {
+            Services::Messages(factory) => Factories::Messages(factory.clone()),
+            Services::Bytes(factory) => Factories::Bytes(factory.clone()),
+            Services::Datagrams(_) => Factories::None,
+        };
+        let mut sources = Sources { streams: Vec::new(), datagrams: Vec::new(), factories };
         let config = &core.config;
         for listener in &self.listeners {
             let framing = match &self.services {
@@ -291,8 +300,8 @@ impl Server {
                 Services::Bytes(_) => Framing::raw(),
                 _ => listener.framing.as_ref().unwrap_or(&self.framing).clone(),
             };
-            let (marks, overflow, post) = (config.marks, config.overflow, post.clone());
-            let settings = Arc::new(LineSettings { framing, marks, overflow, post });
+            let (live, post) = (core.live.clone(), post.clone());
+            let settings = Arc::new(LineSettings { framing, live, post });
             match listener.transport {
                 Transport::Tcp => {
                     let bound = self.open_stream(listener, config, &settings)?;
@@ -320,8 +329,8 @@ impl Server {
             user_timeout: config.user_timeout,
         };
         let factory = match &self.services {
-            Services::Messages(factory) => ServiceFactory::Messages(factory.clone()),
-            Services::Bytes(factory) => ServiceFactory::Bytes(factory.clone()),
+            Services::Messages(factory) => ServiceFactory::Messages(factory.factory()),
+            Services::Bytes(factory) => ServiceFactory::Bytes(factory.factory()),
             Services::Datagrams(_) => {
                 return Err(Error::config("datagrams need a datagram socket"));
             }
@@ -337,7 +346,7 @@ impl Server {
         settings: &Arc<LineSettings>,
     ) -> Result<DatagramListener> {
         let service = || match &self.services {
-            Services::Messages(factory) => Some(DatagramService::Sessions(factory.clone())),
+            Services::Messages(factory) => Some(DatagramService::Sessions(factory.factory())),
             Services::Datagrams(handler) => Some(DatagramService::Raw(handler.clone())),
             Services::Bytes(_) => None,
         };
