@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) events: Events,
     stage: AtomicU8,
+    /// Newcomers are turned away until somebody says otherwise.
+    suspended: AtomicBool,
     /// When the drain's patience ends; never, as long as there is no drain.
     deadline: Mutex<Moment>,
     /// Readable from the drain's beginning on: it ends waits at the boundary of a message.
@@ -52,6 +54,7 @@ impl Core {
             clock: Clock::start(),
             events: Events::default(),
             stage: AtomicU8::new(Stage::Running as u8),
+            suspended: AtomicBool::new(false),
             deadline: Mutex::new(Moment::NEVER),
             draining: Wake::new()?,
             forcing: Wake::new()?,
@@ -65,6 +68,15 @@ impl Core {
             2 => Stage::Forcing,
             _ => Stage::Stopped,
         }
+    }
+
+    /// Whether newcomers are turned away. Nobody is told: those who are there go on.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::SeqCst);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

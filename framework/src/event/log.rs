@@ -73,6 +73,7 @@ fn classify(event: &Event<'_>) -> (Kind, Level) {
         }
         Event::AcceptFailed { rest: None, .. } => (Kind::Accept, Level::Debug),
         Event::AcceptFailed { .. } => (Kind::Accept, Level::Warn),
+        Event::ListenerFailed { .. } => (Kind::Server, Level::Error),
         Event::Full { .. } => (Kind::Full, Level::Warn),
         Event::Opened { .. } => (Kind::Opened, Level::Debug),
         Event::Closed { reason, .. } => match reason {
@@ -117,6 +118,12 @@ impl fmt::Display for Line<'_> {
             }
             Event::AcceptFailed { address, error, rest: Some(rest) } => {
                 write!(f, "{address}: accept: {error}; resting for {rest:?}")
+            }
+            Event::ListenerFailed { address, error } => {
+                write!(
+                    f,
+                    "{address}: the listener is broken: {error}; nobody is accepted there any more"
+                )
             }
             Event::Full { max_connections } => {
                 write!(f, "{max_connections} connections are open: the next ones wait")

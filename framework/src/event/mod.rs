@@ -44,6 +44,11 @@ pub(crate) enum Event<'a> {
         error: &'a io::Error,
         rest: Option<Duration>,
     },
+    /// A listening socket is broken: nobody is accepted from it any more.
+    ListenerFailed {
+        address: &'a Address,
+        error: &'a io::Error,
+    },
     /// As many connections are open as may be: the next ones wait in the kernel's queue.
     Full {
         max_connections: usize,

@@ -173,7 +173,9 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn count(&self, event: &Event<'_>) {
         match event {
-            Event::AcceptFailed { .. } => add(&self.accept_errors, 1),
+            Event::AcceptFailed { .. } | Event::ListenerFailed { .. } => {
+                add(&self.accept_errors, 1);
+            }
             Event::Opened { peer, .. } if peer.is_datagram() => add(&self.sessions, 1),
             Event::Opened { .. } => add(&self.accepted, 1),
             Event::Closed { peer, reason, .. } if peer.is_datagram() => {

@@ -18,6 +18,7 @@ use crate::sys::socket::Socket;
 impl Engine {
     pub(super) fn accept(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
+        let Some(begun) = listener.door.begin_round() else { return };
         let Some(socket) = listener.socket() else { return };
         let events = &self.core.events;
         let address = &listener.address;
@@ -28,26 +29,27 @@ impl Engine {
             |error| events.emit(&Event::AcceptFailed { address, error, rest: None }),
         );
         match round {
-            Round::Empty | Round::More => listener.set_rest(Rest::Armed),
+            Round::Empty | Round::More => listener.set_rest(Rest::default()),
             Round::Over => {}
             Round::Full => {
                 events.emit(&Event::Full { max_connections: self.gate.max() });
                 self.rest_listener(index, Rest::Full);
             }
             Round::Rest(error) => {
-                let before = match listener.rest() {
-                    Rest::Failed(before) => Some(before),
-                    Rest::Armed | Rest::Full => None,
-                };
-                let rest = next_rest(before);
-                events.emit(&Event::AcceptFailed { address, error: &error, rest: Some(rest) });
-                self.rest_listener(index, Rest::Failed(rest));
-                let until = self.core.clock.now().after(rest);
+                let span = next_rest(listener.rest().span());
+                events.emit(&Event::AcceptFailed { address, error: &error, rest: Some(span) });
+                let until = self.core.clock.now().after(span);
+                let errno = error.raw_os_error().unwrap_or(0);
+                self.rest_listener(index, Rest::Failed { errno, span, until });
                 self.arm(Token::Arrivals(index), until);
             }
             Round::Stop(error) => {
-                events.emit(&Event::AcceptFailed { address, error: &error, rest: None });
-                listener.close();
+                if listener.door.fail(begun, error.raw_os_error().unwrap_or(0)) {
+                    // Somebody else may hold the broken socket: closing it is not enough.
+                    self.poller.remove(&*socket);
+                    listener.close();
+                    events.emit(&Event::ListenerFailed { address, error: &error });
+                }
             }
         }
     }
@@ -73,6 +75,7 @@ impl Engine {
     pub(super) fn arm_listener(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
         if let Some(socket) = listener.socket() {
+            listener.end_rest();
             drop(self.poller.arm_listener(&*socket, Token::Arrivals(index).pack()));
         }
     }

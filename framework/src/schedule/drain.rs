@@ -294,6 +294,11 @@ impl Engine {
         self.drain.serving.store(true, Ordering::SeqCst);
     }
 
+    /// Whether somebody serves, or is about to.
+    pub(super) fn is_served(&self) -> bool {
+        self.drain.serving.load(Ordering::SeqCst)
+    }
+
     /// Nobody will serve any more: there is nothing to wait for.
     pub(crate) fn abandon(&self) {
         self.end();

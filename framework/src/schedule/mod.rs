@@ -3,7 +3,8 @@
 //! `token` names whom something is for. `engine` fetches events and says what is `ready`; `arrivals`
 //! accepts; `run` makes turns. `worker` is the loop of a worker; `crew` says which worker is awake and who
 //! polls; `watchman` notices those that block; `threads` waits on one connection; `drain` ends it all.
-//! `adjust` changes limits while all that goes on.
+//! `adjust` changes limits while all that goes on; `status` says how
+//! it stands.
 //! Under `Inline` the thread that serves is the only worker.
 
 mod token;
@@ -30,7 +31,10 @@ mod drain;
 
 mod adjust;
 
+mod status;
+
 pub use drain::DrainReport;
+pub use status::{ListenerState, ListenerStatus, ServerStage, Status, Workers};
 
 pub(crate) use engine::{Engine, Sources};
 

@@ -12,7 +12,7 @@ use crate::config::FORCE_GRACE;
 use crate::error::Result;
 use crate::event::Stats;
 use crate::peer::Address;
-use crate::schedule::{DrainReport, Engine};
+use crate::schedule::{DrainReport, Engine, Status};
 
 /// A handle to a server: to stop it, to ask it, to wait for it. Cheap to clone; dropping it stops
 /// nothing.
@@ -46,6 +46,27 @@ impl ServerHandle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.engine.stats()
+    }
+
+    /// What the server does at this moment: its stage, what each listener does with newcomers, who is there,
+    /// and its workers. Each part prints as one line.
+    ///
+    /// ```
+    /// use switchboard::{ListenerState, Next, Server, ServerStage, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let bound = server.tcp("127.0.0.1:0").bind()?;
+    /// let handle = bound.handle();
+    /// assert_eq!(handle.status().stage, ServerStage::Bound);
+    /// assert_eq!(handle.status().listeners[0].state, ListenerState::Waiting);
+    /// drop(bound);
+    /// assert_eq!(handle.status().stage, ServerStage::Stopped);
+    /// assert!(handle.status().listeners[0].to_string().ends_with(" closed"));
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.engine.status(&self.addresses)
     }
 
     /// Begins to drain the server and returns at once: nobody new is let in beside those who are queued

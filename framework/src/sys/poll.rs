@@ -72,6 +72,11 @@ impl Poller {
         Ok(epoll::modify(&self.epoll, socket, EventData::new_u64(token), EventFlags::IN)?)
     }
 
+    /// Announces a socket no more. One that is not registered is none the worse for it.
+    pub(crate) fn remove(&self, socket: impl AsFd) {
+        let _ = epoll::delete(&self.epoll, socket);
+    }
+
     /// Registers a datagram socket, edge-triggered: whoever receives goes on until it is empty.
     pub(crate) fn add_datagrams(&self, socket: impl AsFd, token: u64) -> io::Result<()> {
         let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
