@@ -3,14 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::outbox::LineSettings;
 use crate::peer::{Address, Peer};
 use crate::stream::ServiceFactory;
+use crate::stream::door::Doorway;
 use crate::sys::socket::{Listener, Socket};
-use crate::timer::Alarm;
+use crate::timer::{Alarm, Moment};
 
 /// A listener of a server for connections.
 pub(crate) struct StreamListener {
@@ -23,21 +25,37 @@ pub(crate) struct StreamListener {
     socket: Mutex<Option<Arc<Listener>>>,
     /// How it is announced by the poller.
     rest: Mutex<Rest>,
+    pub(crate) door: Doorway,
 }
 
 /// Whether a listener is announced, and why not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// The poller says when somebody is queued.
-    #[default]
-    Armed,
+    /// The poller says when somebody is queued. If accept(2) failed at the last try: how long it rested.
+    Armed { before: Option<Duration> },
     /// As many connections are open as may be; the next close arms it.
     Full,
-    /// accept(2) failed for want of something; a timer or the next close arms it. How long it rests
-    /// next time.
-    Failed(std::time::Duration),
+    /// accept(2) failed for want of something, with this error; a timer or the next close arms it.
+    Failed { errno: i32, span: Duration, until: Moment },
     /// It takes nobody any more, and nobody is queued: for good.
     Shut,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self::Armed { before: None }
+    }
+}
+
+impl Rest {
+    /// How long the last rest was, if it was not enough so far.
+    pub(crate) fn span(self) -> Option<Duration> {
+        match self {
+            Self::Armed { before } => before,
+            Self::Full | Self::Shut => None,
+            Self::Failed { span, .. } => Some(span),
+        }
+    }
 }
 
 impl StreamListener {
@@ -54,6 +72,7 @@ impl StreamListener {
             alarm: Alarm::new(),
             socket: Mutex::new(Some(Arc::new(socket))),
             rest: Mutex::default(),
+            door: Doorway::new(),
         })
     }
 
@@ -64,7 +83,7 @@ impl StreamListener {
         settings: Arc<LineSettings>,
     ) -> Self {
         let (alarm, socket, rest) = (Alarm::new(), Mutex::new(None), Mutex::default());
-        Self { address, factory, settings, alarm, socket, rest }
+        Self { address, factory, settings, alarm, socket, rest, door: Doorway::new() }
     }
 
     pub(crate) fn socket(&self) -> Option<Arc<Listener>> {
@@ -73,12 +92,19 @@ impl StreamListener {
 
     /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it.
     pub(crate) fn close(&self) -> bool {
+        self.door.close();
         let open = self.socket.lock().take();
         open.is_some()
     }
 
     pub(crate) fn rest(&self) -> Rest {
         *self.rest.lock()
+    }
+
+    /// It is announced again.
+    pub(crate) fn end_rest(&self) {
+        let mut rest = self.rest.lock();
+        *rest = Rest::Armed { before: rest.span() };
     }
 
     pub(crate) fn set_rest(&self, rest: Rest) {
