@@ -79,6 +79,8 @@ pub(crate) struct Line {
     pub(crate) settings: Arc<LineSettings>,
     /// No remote sends any more; what is queued is still written.
     sealed: AtomicBool,
+    /// The socket took no more at the last write, and the poller says when it does. Only under the lock.
+    full: AtomicBool,
     /// The outbox's cost, to be read without the lock.
     waiting: AtomicUsize,
     inner: Mutex<Inner>,
@@ -87,8 +89,6 @@ pub(crate) struct Line {
 /// What whoever writes has to itself.
 pub(super) struct Inner {
     pub(super) outlet: Outlet,
-    /// The socket took no more at the last write, and the poller says when it does.
-    pub(super) full: bool,
     /// The groups that the peer is a member of.
     pub(super) groups: Memberships,
 }
@@ -139,9 +139,10 @@ impl Line {
     }
 
     fn new(id: ConnectionId, peer: Peer, settings: Arc<LineSettings>, outlet: Outlet) -> Arc<Self> {
-        let (sealed, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let inner = Mutex::new(Inner { outlet, full: false, groups: Memberships::default() });
-        Arc::new(Self { id, peer, settings, sealed, waiting, inner })
+        let (sealed, full) = (AtomicBool::new(false), AtomicBool::new(false));
+        let waiting = AtomicUsize::new(0);
+        let inner = Mutex::new(Inner { outlet, groups: Memberships::default() });
+        Arc::new(Self { id, peer, settings, sealed, full, waiting, inner })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -229,7 +230,7 @@ impl Line {
         notices: Notices,
     ) -> io::Result<Option<Vec<Due>>> {
         let mut inner = self.lock();
-        let Inner { outlet: Outlet::Stream { socket, outbox }, full, .. } = &mut *inner else {
+        let Outlet::Stream { socket, outbox } = &mut inner.outlet else {
             own.clear();
             return Ok(None);
         };
@@ -273,12 +274,20 @@ impl Line {
             due = Some(outbox.take_due());
         }
         // Until the texts are made nobody else writes: they go first.
-        *full = flushed.pending || due.is_some();
+        self.set_full(flushed.pending || due.is_some());
         self.note_waiting(outbox);
         Ok(due)
     }
 
-    /// To be called while the outlet is locked.
+    /// Whether the socket took no more at the last write. To be asked under the lock, as the next two.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
     pub(super) fn note_waiting(&self, outbox: &Outbox) {
         self.waiting.store(outbox.cost(), Ordering::Relaxed);
     }
@@ -290,8 +299,7 @@ impl Line {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        let Inner { outlet, full, .. } = &mut *guard;
-        let (socket, outbox) = match outlet {
+        let (socket, outbox) = match &mut guard.outlet {
             Outlet::Closed => return Err(SendError::Closed),
             Outlet::Datagram { outlet, peer, from } => {
                 let (to, peer, from) = (outlet.clone(), *peer, *from);
@@ -310,7 +318,7 @@ impl Line {
                 return Ok(());
             }
             outbox.begin_with(chunk, sent);
-            *full = true;
+            self.set_full(true);
             Pushed::Queued
         } else {
             outbox.push(chunk, self.settings.overflow, self.settings.marks.cap)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use crate::outbox::group::Shared;
 use crate::outbox::lane::Share;
-use crate::outbox::line::{Inner, Outlet, Post, Reach};
+use crate::outbox::line::{Outlet, Post, Reach};
 use crate::outbox::{Chunk, DatagramOutlet, Extent, GATHERED, Line, Outbox, Pushed, SendError};
 use crate::sys::socket::Socket;
 
@@ -88,8 +88,7 @@ impl Line {
         if !self.is_open() {
             return Delivered::Gone;
         }
-        let Inner { outlet, full, .. } = &mut *guard;
-        let (socket, outbox) = match outlet {
+        let (socket, outbox) = match &mut guard.outlet {
             Outlet::Closed => return Delivered::Gone,
             Outlet::Datagram { outlet, peer, from } => {
                 let (to, peer, from) = (outlet.clone(), *peer, *from);
@@ -104,14 +103,14 @@ impl Line {
             Outlet::Stream { socket, outbox } => (socket, outbox),
         };
         let (chunk, share) = (delivery.chunk, &delivery.share);
-        if !*full && !outbox.owes_notices() {
+        if !self.is_full() && !outbox.owes_notices() {
             let running = delivery.post.is_running(self.id);
             if !running && outbox.is_empty() && delivery.reach == Reach::AtOnce {
                 let sent = write_one(socket, chunk);
                 if sent == chunk.len() {
                     return Delivered::Left;
                 }
-                *full = true;
+                self.set_full(true);
                 if sent > 0 {
                     outbox.begin_with(chunk.clone(), sent);
                     self.note_waiting(outbox);
@@ -121,7 +120,7 @@ impl Line {
                 // Nobody misses anything who would take it: the sender writes what waits. Not a turn's
                 // own replies: some that are older may lie with the turn.
                 let extent = if running { Extent::BeforeReplies } else { Extent::All };
-                *full = !write_queued(socket, outbox, extent);
+                self.set_full(!write_queued(socket, outbox, extent));
             }
         }
         let pushed = outbox.push_share(chunk.clone(), share);
@@ -167,4 +166,16 @@ fn write_one(socket: &Socket, chunk: &Chunk) -> usize {
     let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(3);
     chunk.slices(0, &mut slices);
     socket.send_gathered(&slices).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::line::Inner;
+
+    #[test]
+    fn a_peer_in_no_group_pays_sixteen_bytes_for_groups() {
+        let memberships = size_of::<Inner>() - size_of::<Outlet>();
+        assert_eq!((memberships, Outbox::LANES), (8, 8));
+    }
 }
