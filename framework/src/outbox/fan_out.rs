@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::Overflow;
     use crate::config::Marks;
-    use crate::outbox::SendError;
+    use crate::outbox::{Group, Remote, SendError};
     use crate::peer::Peer;
 
     /// A server that only counts, and its socket.
@@ -305,5 +305,32 @@ mod tests {
         let mut publication = Publication::new(&rules, &group, &message, Urgency::Ordinary);
         assert!(!members.iter().any(|line| publication.deliver(line)));
         assert_eq!(publication.finish(), FanOut { gone: 3, ..FanOut::default() });
+    }
+
+    #[test]
+    fn members_remember_no_group_that_they_left_or_that_is_dropped() {
+        let server = Arc::new(Counting::default());
+        let members = listener(&server, 3);
+        let remotes: Vec<Remote> = members.iter().cloned().map(Remote::new).collect();
+        let groups = [Group::new(), Group::new(), Group::new()];
+        for group in &groups {
+            assert!(remotes.iter().all(|remote| group.join(remote) && !group.join(remote)));
+        }
+        let remembered = |line: &Arc<Line>| line.lock().groups.count();
+        assert_eq!(remembered(&members[0]), 3);
+        assert!(groups[0].leave(&remotes[0]));
+        assert_eq!(remembered(&members[0]), 2);
+        members[1].seal();
+        assert_eq!((remembered(&members[1]), groups[1].len(), groups[2].len()), (0, 2, 2));
+        assert!(!groups[1].join(&remotes[1]), "its end has begun");
+        drop(groups);
+        assert!(members.iter().all(|line| remembered(line) == 0));
+        assert!(members.iter().all(|line| Arc::strong_count(line) == 2), "the test's two");
+    }
+
+    #[test]
+    fn a_group_can_be_shared_by_all_threads() {
+        fn shared<T: Clone + Send + Sync + 'static>() {}
+        shared::<Group>();
     }
 }

@@ -169,6 +169,13 @@ fn write_one(socket: &Socket, chunk: &Chunk) -> usize {
 }
 
 #[cfg(test)]
+impl Memberships {
+    pub(super) fn count(&self) -> usize {
+        self.0.as_ref().map_or(0, |groups| groups.0.len())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::outbox::line::Inner;
