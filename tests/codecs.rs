@@ -12,18 +12,18 @@ use switchboard::codec::{Codec, Decode, Decoded, EncodeError, FrameError};
 use switchboard::{Framing, Next, Remote, SendError};
 
 matrix! {
-    messages_of_a_codec_are_the_same_byte_by_byte_and_glued: [tcp];
-    what_a_codec_skips_is_no_message_and_what_it_reports_is_heard: [tcp];
-    a_codecs_own_reason_is_a_bad_frame: [tcp];
-    fin_in_the_middle_of_a_codecs_frame_is_a_bad_frame: [tcp];
-    a_codec_that_waits_for_ever_is_stopped_at_the_maximum: [tcp];
-    a_codec_that_breaks_its_rules_costs_one_connection: [tcp];
-    a_panic_wherever_a_codec_decodes_costs_one_connection: [tcp];
-    a_panic_in_encode_is_one_of_the_handler: [tcp];
-    a_message_that_a_codec_refuses_ends_the_connection: [tcp];
-    a_remote_sends_through_the_codec: [tcp];
-    a_panic_in_encode_on_another_thread_is_that_threads_own: [tcp];
-    a_connection_that_has_never_spoken_has_no_state_of_its_codec: [tcp];
+    messages_of_a_codec_are_the_same_byte_by_byte_and_glued: [tcp unix];
+    what_a_codec_skips_is_no_message_and_what_it_reports_is_heard: [tcp unix];
+    a_codecs_own_reason_is_a_bad_frame: [tcp unix];
+    fin_in_the_middle_of_a_codecs_frame_is_a_bad_frame: [tcp unix];
+    a_codec_that_waits_for_ever_is_stopped_at_the_maximum: [tcp unix];
+    a_codec_that_breaks_its_rules_costs_one_connection: [tcp unix];
+    a_panic_wherever_a_codec_decodes_costs_one_connection: [tcp unix];
+    a_panic_in_encode_is_one_of_the_handler: [tcp unix];
+    a_message_that_a_codec_refuses_ends_the_connection: [tcp unix];
+    a_remote_sends_through_the_codec: [tcp unix];
+    a_panic_in_encode_on_another_thread_is_that_threads_own: [tcp unix];
+    a_connection_that_has_never_spoken_has_no_state_of_its_codec: [tcp unix];
 }
 
 /// A message ends at `;`. Beside that it does what certain messages say.

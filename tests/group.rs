@@ -15,25 +15,26 @@ use switchboard::{
 };
 
 matrix! {
-    everybody_gets_every_message_once_in_order: [tcp udp];
-    a_handler_sends_to_all_but_its_own_peer: [tcp udp];
-    a_member_that_has_left_is_none_in_finish_whatever_ended_it: [tcp udp];
-    a_drain_empties_a_group: [tcp udp];
-    a_member_of_two_groups_hears_both_and_leaves_one: [tcp udp];
-    a_member_that_reads_too_slowly_misses_the_oldest_and_hears_how_many_first: [tcp];
-    a_member_that_reads_too_slowly_misses_the_newest_and_hears_how_many_first: [tcp];
-    a_member_that_reads_too_slowly_is_disconnected_with_a_last_word: [tcp];
-    a_member_without_a_notice_hears_what_is_left: [tcp];
-    a_notice_that_panics_harms_nobody: [tcp];
-    urgent_messages_go_before_those_that_wait: [tcp];
-    a_member_whose_handler_is_busy_misses_nothing: [tcp];
-    a_sender_that_is_faster_than_the_workers_costs_nobody_a_message: [tcp];
-    one_of_a_thousand_that_never_reads_is_told_how_many_it_missed: [tcp];
-    one_of_a_thousand_that_never_reads_is_disconnected: [tcp];
-    members_may_leave_while_a_handler_sends: [tcp udp];
-    a_message_that_one_framing_cannot_carry_reaches_the_others: [tcp];
-    a_group_outlives_its_server_and_forgets_its_members: [tcp udp];
-    a_dropped_group_leaves_nothing_behind_in_its_members: [tcp udp];
+    everybody_gets_every_message_once_in_order: [tcp unix udp unixgram];
+    a_handler_sends_to_all_but_its_own_peer: [tcp unix udp unixgram];
+    a_member_that_has_left_is_none_in_finish_whatever_ended_it: [tcp unix udp unixgram];
+    a_drain_empties_a_group: [tcp unix udp unixgram];
+    a_member_of_two_groups_hears_both_and_leaves_one: [tcp unix udp unixgram];
+    a_member_that_reads_too_slowly_misses_the_oldest_and_hears_how_many_first: [tcp unix];
+    a_member_that_reads_too_slowly_misses_the_newest_and_hears_how_many_first: [tcp unix];
+    a_member_that_reads_too_slowly_is_disconnected_with_a_last_word: [tcp unix];
+    a_member_without_a_notice_hears_what_is_left: [tcp unix];
+    a_notice_that_panics_harms_nobody: [tcp unix];
+    urgent_messages_go_before_those_that_wait: [tcp unix];
+    what_is_heard_and_what_is_missed_add_up_under_pressure: [tcp unix];
+    a_member_whose_handler_is_busy_misses_nothing: [tcp unix];
+    a_sender_that_is_faster_than_the_workers_costs_nobody_a_message: [tcp unix];
+    one_of_a_thousand_that_never_reads_is_told_how_many_it_missed: [tcp unix];
+    one_of_a_thousand_that_never_reads_is_disconnected: [tcp unix];
+    members_may_leave_while_a_handler_sends: [tcp unix udp unixgram];
+    a_message_that_one_framing_cannot_carry_reaches_the_others: [tcp unix];
+    a_group_outlives_its_server_and_forgets_its_members: [tcp unix udp unixgram];
+    a_dropped_group_leaves_nothing_behind_in_its_members: [tcp unix udp unixgram];
 }
 
 /// Joins the group when the peer arrives; `handle` does what the message says.
@@ -52,7 +53,7 @@ fn members(server: &Running, group: &Group, count: usize) -> Vec<Client> {
     let before = group.len();
     let mut clients: Vec<Client> = (0..count).map(|_| server.client()).collect();
     for client in &mut clients {
-        if matches!(client, Client::Udp(_)) {
+        if matches!(client, Client::Udp(_) | Client::UnixGram(_)) {
             assert_eq!(client.ask("here"), "HERE");
         }
     }
@@ -119,9 +120,10 @@ fn end_as_told(message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
 fn a_member_that_has_left_is_none_in_finish_whatever_ended_it(on: On) {
     let (group, journal) = (Group::new(), Journal::default());
     let (room, noted) = (group.clone(), journal.clone());
-    let script = joining(&group, &journal)
-        .handle(end_as_told)
-        .finish(move |_| noted.note(format!("left {}", room.len())));
+    let script = joining(&group, &journal).handle(end_as_told).finish(move |_| {
+        let told = room.send_urgent("somebody left").taken;
+        noted.note(format!("left {}, told {told}", room.len()));
+    });
     let server = on.play(script);
     let others = members(&server, &group, 2);
     for (ways, way) in (1..).zip(["close", "abort", "fail", "panic", "reset", "drop"]) {
@@ -133,7 +135,7 @@ fn a_member_that_has_left_is_none_in_finish_whatever_ended_it(on: On) {
             "drop" => drop(client),
             _ => client.say(way),
         }
-        journal.wait_for_so_many(ways, "left 2");
+        journal.wait_for_so_many(ways, "left 2, told 2");
         assert_eq!(group.len(), 2);
         assert!(group.send("still there?").taken == 2);
     }
@@ -335,6 +337,47 @@ fn urgent_messages_go_before_those_that_wait(on: On) {
     });
     for expected in ["somebody came", "somebody left", "first", "second"] {
         assert_eq!(client.hear(), expected);
+    }
+}
+
+/// Two senders are faster than the peer reads, in fits and starts; nobody waits for anybody.
+fn what_is_heard_and_what_is_missed_add_up_under_pressure(on: On) {
+    const MESSAGES: u64 = 15_000;
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
+        let rules = GroupRules::new().overflow(overflow).limit(40_000).notice(counted);
+        let (group, journal) = (Group::with_rules(rules), Journal::default());
+        let server = on.play(joining(&group, &journal));
+        let mut client = members(&server, &group, 1).remove(0);
+        let (mut heard, mut missed, mut notices) = ([0_u64; 2], 0_u64, 0_u64);
+        std::thread::scope(|scope| {
+            for sender in 0..2 {
+                let group = &group;
+                scope.spawn(move || {
+                    let filling = "x".repeat(1_000);
+                    for number in 1..=MESSAGES {
+                        group.send(format!("{sender} {number} {filling}"));
+                    }
+                });
+            }
+            eventually("more is sent than it takes", || server.stats().messages_skipped > 0);
+            let mut last = [0_u64; 2];
+            while heard.iter().sum::<u64>() + missed < 2 * MESSAGES {
+                let line = client.hear();
+                let words: Vec<&str> = line.split(' ').collect();
+                if words[0] == "*" {
+                    missed += words[1].parse::<u64>().expect("a number");
+                    notices += 1;
+                    continue;
+                }
+                let sender: usize = words[0].parse().expect("a sender");
+                let number: u64 = words[1].parse().expect("a number");
+                assert!(words[2].len() == 1_000 && number > last[sender], "torn, or out of order");
+                last[sender] = number;
+                heard[sender] += 1;
+            }
+        });
+        assert_eq!(client.ask("all"), "ALL");
+        assert_eq!(server.stats().messages_skipped, missed, "in {notices} notices");
     }
 }
 

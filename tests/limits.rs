@@ -15,19 +15,19 @@ use switchboard::{
 };
 
 matrix! {
-    a_lowered_limit_drops_nobody_and_admits_nobody_until_fewer_are_open: [tcp];
-    a_raised_limit_lets_those_in_who_are_queued_at_once: [tcp];
-    a_shorter_idle_timeout_reaches_those_who_wait_already: [tcp udp];
-    a_longer_idle_timeout_spares_those_who_wait_already: [tcp udp];
-    a_shorter_message_timeout_reaches_a_message_under_way: [tcp];
-    a_shorter_write_timeout_reaches_a_stalled_peer: [tcp];
-    the_overflow_policy_and_its_limit_change_between_two_messages: [tcp];
-    a_drain_that_nobody_gave_a_time_takes_the_new_one: [tcp udp];
-    fewer_sessions_end_those_used_longest_ago: [udp];
-    a_full_table_of_sessions_in_use_drops_the_newcomer_and_goes_on: [udp];
-    a_new_factory_serves_those_who_come_from_then_on: [tcp udp];
-    limits_change_from_inside_a_handler: [tcp udp];
-    limits_change_before_serving_and_after_the_end: [tcp udp];
+    a_lowered_limit_drops_nobody_and_admits_nobody_until_fewer_are_open: [tcp unix];
+    a_raised_limit_lets_those_in_who_are_queued_at_once: [tcp unix];
+    a_shorter_idle_timeout_reaches_those_who_wait_already: [tcp unix udp unixgram];
+    a_longer_idle_timeout_spares_those_who_wait_already: [tcp unix udp unixgram];
+    a_shorter_message_timeout_reaches_a_message_under_way: [tcp unix];
+    a_shorter_write_timeout_reaches_a_stalled_peer: [tcp unix];
+    the_overflow_policy_and_its_limit_change_between_two_messages: [tcp unix];
+    a_drain_that_nobody_gave_a_time_takes_the_new_one: [tcp unix udp unixgram];
+    fewer_sessions_end_those_used_longest_ago: [udp unixgram];
+    a_full_table_of_sessions_in_use_drops_the_newcomer_and_goes_on: [udp unixgram];
+    a_new_factory_serves_those_who_come_from_then_on: [tcp unix udp unixgram];
+    limits_change_from_inside_a_handler: [tcp unix udp unixgram];
+    limits_change_before_serving_and_after_the_end: [tcp unix udp unixgram];
     limits_changed_at_random_under_load_are_never_exceeded: [tcp];
 }
 

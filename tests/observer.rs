@@ -16,19 +16,19 @@ use switchboard::{
 
 matrix! {
     every_start_has_exactly_one_stop_in_every_ending: [tcp udp];
-    an_idle_end_is_one_stop: [tcp udp];
-    an_overflow_is_one_stop: [tcp];
-    bytes_are_exact_for_a_greeting: [tcp udp];
-    bytes_are_exact_whoever_sends: [tcp udp];
+    an_idle_end_is_one_stop: [tcp unix udp unixgram];
+    an_overflow_is_one_stop: [tcp unix];
+    bytes_are_exact_for_a_greeting: [tcp unix udp unixgram];
+    bytes_are_exact_whoever_sends: [tcp unix udp unixgram];
     ids_link_the_events_with_the_handler: [tcp udp];
-    a_server_begins_and_ends_with_its_own_events: [tcp udp];
-    a_server_that_never_serves_stops_its_listeners: [tcp udp];
-    ten_thousand_panics_of_observers_change_nothing: [tcp udp];
-    an_observer_may_use_the_server: [tcp udp];
-    a_full_server_says_so: [tcp];
+    a_server_begins_and_ends_with_its_own_events: [tcp unix udp unixgram];
+    a_server_that_never_serves_stops_its_listeners: [tcp unix udp unixgram];
+    ten_thousand_panics_of_observers_change_nothing: [tcp unix udp unixgram];
+    an_observer_may_use_the_server: [tcp unix udp unixgram];
+    a_full_server_says_so: [tcp unix];
     a_dropped_datagram_is_told_with_its_reason: [udp];
-    a_replaced_worker_is_told in [pool]: [tcp udp];
-    a_stuck_handler_is_named_and_ends_once_it_returns in [threads pool]: [tcp udp];
+    a_replaced_worker_is_told in [pool]: [tcp unix udp unixgram];
+    a_stuck_handler_is_named_and_ends_once_it_returns in [threads pool]: [tcp unix udp unixgram];
     a_quiet_error_is_no_warning_and_told_all_the_same: [tcp udp];
 }
 

@@ -15,13 +15,13 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, getrlimit, setrlimi
 use switchboard::{ListenerState, Next, Server, ServerHandle, ServerStage, Status, handler_fn};
 
 matrix! {
-    the_stage_goes_from_bound_to_stopped: [tcp udp];
-    who_is_there_and_who_may_be_is_counted: [tcp udp];
-    workers_are_counted_as_they_are: [tcp udp];
-    a_full_listener_says_so: [tcp];
+    the_stage_goes_from_bound_to_stopped: [tcp unix udp unixgram];
+    who_is_there_and_who_may_be_is_counted: [tcp unix udp unixgram];
+    workers_are_counted_as_they_are: [tcp unix udp unixgram];
+    a_full_listener_says_so: [tcp unix];
     a_listener_that_lacks_descriptors_rests_and_says_until_when: [tcp];
     a_listener_whose_socket_broke_has_failed: [tcp];
-    a_handler_may_ask_for_the_status: [tcp udp];
+    a_handler_may_ask_for_the_status: [tcp unix udp unixgram];
 }
 
 /// One test takes all descriptors of the process; the others run while it does not.

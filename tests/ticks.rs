@@ -12,18 +12,18 @@ use parking_lot::Mutex;
 use switchboard::{ErrorKind, Event, Fault, Next, Server, ServerHandle};
 
 matrix! {
-    a_tick_runs_every_interval_while_the_server_is_idle: [tcp udp];
-    a_tick_runs_every_interval_under_load: [tcp udp];
-    a_tick_counts_from_the_beginning_of_serving: [tcp udp];
-    several_ticks_keep_their_own_intervals: [tcp udp];
-    instants_that_a_run_outlasts_are_skipped_and_no_two_runs_overlap: [tcp udp];
-    a_tick_that_panics_goes_on_and_is_told: [tcp udp];
-    a_tick_may_stop_the_server: [tcp udp];
-    a_tick_may_drain_and_join_without_waiting_for_itself: [tcp udp];
-    a_tick_that_blocks_delays_nobody in [threads pool]: [tcp udp];
-    a_drain_waits_for_the_run_under_way_and_begins_no_other in [threads pool]: [tcp udp];
-    a_tick_that_does_not_return_is_stuck_and_named in [threads pool]: [tcp udp];
-    what_a_tick_holds_is_given_up_at_the_end: [tcp udp];
+    a_tick_runs_every_interval_while_the_server_is_idle: [tcp unix udp unixgram];
+    a_tick_runs_every_interval_under_load: [tcp unix udp unixgram];
+    a_tick_counts_from_the_beginning_of_serving: [tcp unix udp unixgram];
+    several_ticks_keep_their_own_intervals: [tcp unix udp unixgram];
+    instants_that_a_run_outlasts_are_skipped_and_no_two_runs_overlap: [tcp unix udp unixgram];
+    a_tick_that_panics_goes_on_and_is_told: [tcp unix udp unixgram];
+    a_tick_may_stop_the_server: [tcp unix udp unixgram];
+    a_tick_may_drain_and_join_without_waiting_for_itself: [tcp unix udp unixgram];
+    a_tick_that_blocks_delays_nobody in [threads pool]: [tcp unix udp unixgram];
+    a_drain_waits_for_the_run_under_way_and_begins_no_other in [threads pool]: [tcp unix udp unixgram];
+    a_tick_that_does_not_return_is_stuck_and_named in [threads pool]: [tcp unix udp unixgram];
+    what_a_tick_holds_is_given_up_at_the_end: [tcp unix udp unixgram];
 }
 
 const INTERVAL: Duration = Duration::from_millis(10);

@@ -73,7 +73,8 @@ impl Marks {
     }
 }
 
-/// What happens when a [`Remote`](crate::Remote) sends to a peer for whom as many bytes wait as may.
+/// What happens when a [`Remote`](crate::Remote) or a [`Group`](crate::Group) sends to a peer for whom as
+/// many bytes wait as may.
 ///
 /// A handler's own replies are not subject to it: they wait for the peer, up to the write timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

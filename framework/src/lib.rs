@@ -37,8 +37,9 @@
 //! | [`DatagramHandler`] | one [`Datagram`] at a time | one value for all | datagrams |
 //!
 //! [`handler_fn`] makes a closure a [`Handler`]. Each callback of a [`Handler`] gets a [`Context`]: it
-//! sends, says who the [`Peer`] is, and makes a [`Remote`] that sends from any thread. Each callback
-//! returns a [`Next`], which says how it goes on; a connection ends for exactly one [`CloseReason`].
+//! sends, says who the [`Peer`] is, and makes a [`Remote`] that sends from any thread. A [`Group`] sends
+//! to many peers at once. Each callback returns a [`Next`], which says how it goes on; a connection ends
+//! for exactly one [`CloseReason`].
 //!
 //! **What cuts messages out of a stream** is a [`Framing`]: raw reads, lines, a delimiter, a fixed length,
 //! a length before each message, or a [`Codec`](codec::Codec) of your own. The module [`codec`] has them

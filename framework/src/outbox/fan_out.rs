@@ -178,10 +178,15 @@ impl<'a> Publication<'a> {
     }
 
     /// Orders the turns, and says what became of the message.
-    pub(super) fn finish(self) -> FanOut {
-        let Self { reached, mut result, .. } = self;
-        for listener in reached {
-            result.taken += listener.taken;
+    pub(super) fn finish(mut self) -> FanOut {
+        self.order();
+        std::mem::take(&mut self.result)
+    }
+
+    /// Has turns write what was queued, with one wake-up for each server.
+    fn order(&mut self) {
+        for listener in self.reached.drain(..) {
+            self.result.taken += listener.taken;
             listener.outlets.iter().for_each(|outlet| outlet.flush());
             let Some(post) = listener.post else { continue };
             if !listener.waiting.is_empty() {
@@ -192,6 +197,144 @@ impl<'a> Publication<'a> {
             }
             post.fanned_out(listener.taken);
         }
-        result
+    }
+}
+
+/// Also if a codec of the user panics: what was queued before is not forgotten.
+impl Drop for Publication<'_> {
+    fn drop(&mut self) {
+        self.order();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::config::{Limits, Live};
+    use crate::outbox::{Group, Remote, SendError};
+    use crate::peer::{Address, Peer};
+
+    /// A server that only counts, and its socket.
+    #[derive(Default)]
+    struct Counting {
+        /// Where the bytes of each datagram lay in memory.
+        bodies: Mutex<Vec<usize>>,
+        flushes: Mutex<usize>,
+        fan_outs: Mutex<Vec<usize>>,
+    }
+
+    impl DatagramOutlet for Counting {
+        fn send(&self, _: &[u8], _: &Address, _: Option<IpAddr>) -> Result<(), SendError> {
+            panic!("one by one");
+        }
+
+        fn queue(&self, bytes: &[u8], _: &Address, _: Option<IpAddr>) -> Result<(), SendError> {
+            self.bodies.lock().push(bytes.as_ptr().addr());
+            Ok(())
+        }
+
+        fn flush(&self) {
+            *self.flushes.lock() += 1;
+        }
+    }
+
+    impl Post for Counting {
+        fn is_running(&self, _: ConnectionId) -> bool {
+            false
+        }
+
+        fn deliver(&self, _: ConnectionId) {}
+
+        fn overflowed(&self, _: ConnectionId) {}
+
+        fn try_again(&self, _: usize, _: Duration) {}
+
+        fn sent_aside(&self, _: usize) {}
+
+        fn skipped(&self, _: usize) {}
+
+        fn fanned_out(&self, taken: usize) {
+            self.fan_outs.lock().push(taken);
+        }
+
+        fn reach(&self) -> Reach {
+            Reach::ByTurns
+        }
+    }
+
+    fn listener(server: &Arc<Counting>, members: u16) -> Vec<Arc<Line>> {
+        let post: Arc<dyn Post> = server.clone();
+        let settings = Arc::new(LineSettings {
+            framing: Framing::lines(),
+            filter: None,
+            live: Arc::new(Live::new(&Limits::default())),
+            post: Arc::downgrade(&post),
+        });
+        let line = |port: u16| {
+            let addr = Address::Udp(([127, 0, 0, 1], port).into());
+            let peer = Peer::new(addr.clone(), addr);
+            Line::datagram(ConnectionId(port.into()), peer, server.clone(), settings.clone())
+        };
+        (1..=members).map(line).collect()
+    }
+
+    #[test]
+    fn a_message_is_framed_once_for_each_listener_and_its_bytes_are_nowhere_copied() {
+        let server = Arc::new(Counting::default());
+        let members = [listener(&server, 100), listener(&server, 200)].concat();
+        let (rules, group) = (GroupRules::new(), Weak::new());
+        let message: Arc<[u8]> = Arc::from(&b"hello"[..]);
+        let mut publication = Publication::new(&rules, &group, &message, Urgency::Ordinary);
+        assert!(members.iter().all(|line| publication.deliver(line)));
+        assert_eq!(publication.reached.len(), 2);
+        assert_eq!(publication.finish().taken, 300);
+        let bodies = server.bodies.lock();
+        assert!(bodies.len() == 300 && bodies.iter().all(|body| *body == message.as_ptr().addr()));
+        assert_eq!(*server.flushes.lock(), 2, "once for each listener");
+        assert_eq!(*server.fan_outs.lock(), [100, 200]);
+    }
+
+    #[test]
+    fn members_that_were_closed_meanwhile_are_gone() {
+        let server = Arc::new(Counting::default());
+        let members = listener(&server, 3);
+        let (rules, group) = (GroupRules::new(), Weak::new());
+        let message: Arc<[u8]> = Arc::from(&b"hello"[..]);
+        members.iter().for_each(|line| line.close());
+        let mut publication = Publication::new(&rules, &group, &message, Urgency::Ordinary);
+        assert!(!members.iter().any(|line| publication.deliver(line)));
+        assert_eq!(publication.finish(), FanOut { gone: 3, ..FanOut::default() });
+    }
+
+    #[test]
+    fn members_remember_no_group_that_they_left_or_that_is_dropped() {
+        let server = Arc::new(Counting::default());
+        let members = listener(&server, 3);
+        let remotes: Vec<Remote> = members.iter().cloned().map(Remote::new).collect();
+        let groups = [Group::new(), Group::new(), Group::new()];
+        for group in &groups {
+            assert!(remotes.iter().all(|remote| group.join(remote) && !group.join(remote)));
+        }
+        let remembered = |line: &Arc<Line>| line.lock().groups.count();
+        assert_eq!(remembered(&members[0]), 3);
+        assert!(groups[0].leave(&remotes[0]));
+        assert_eq!(remembered(&members[0]), 2);
+        members[1].seal();
+        assert_eq!((remembered(&members[1]), groups[1].len(), groups[2].len()), (0, 2, 2));
+        assert!(!groups[1].join(&remotes[1]), "its end has begun");
+        drop(groups);
+        assert!(members.iter().all(|line| remembered(line) == 0));
+        assert!(members.iter().all(|line| Arc::strong_count(line) == 2), "the test's two");
+    }
+
+    #[test]
+    fn a_group_can_be_shared_by_all_threads() {
+        fn shared<T: Clone + Send + Sync + 'static>() {}
+        shared::<Group>();
     }
 }

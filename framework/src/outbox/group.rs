@@ -74,6 +74,8 @@ use crate::peer::ConnectionId;
 ///
 /// - Two threads that send at the same time: one member may have the messages in this order, another one
 ///   in that. A room where everybody must see one order has to send under a lock of its own.
+/// - While a member's handler runs, what is sent to it mostly waits until the handler returns, as with a
+///   [`Remote`]; for a [`StreamHandler`](crate::StreamHandler) that is as long as it waits in a read.
 /// - Taken is not arrived: what waits for a member whose connection breaks is lost with it.
 /// - Datagrams are sent as they are, through the socket's queue, and may be lost on the way; a member over
 ///   datagrams is told of nothing that it missed, and is not disconnected for it.

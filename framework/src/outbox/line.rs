@@ -86,6 +86,8 @@ pub(crate) struct Line {
     pub(crate) settings: Arc<LineSettings>,
     /// No remote sends any more; what is queued is still written.
     sealed: AtomicBool,
+    /// The socket took no more at the last write, and the poller says when it does. Only under the lock.
+    full: AtomicBool,
     /// The outbox's cost, to be read without the lock.
     waiting: AtomicUsize,
     /// Bytes that the system has taken, whoever wrote them.
@@ -96,8 +98,6 @@ pub(crate) struct Line {
 /// What whoever writes has to itself.
 pub(super) struct Inner {
     pub(super) outlet: Outlet,
-    /// The socket took no more at the last write, and the poller says when it does.
-    pub(super) full: bool,
     /// The groups that the peer is a member of.
     pub(super) groups: Memberships,
 }
@@ -143,10 +143,10 @@ impl Line {
     }
 
     fn new(id: ConnectionId, peer: Peer, settings: Arc<LineSettings>, outlet: Outlet) -> Arc<Self> {
-        let (sealed, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let inner = Mutex::new(Inner { outlet, full: false, groups: Memberships::default() });
-        let sent = AtomicU64::new(0);
-        Arc::new(Self { id, peer, settings, sealed, waiting, sent, inner })
+        let (sealed, full) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (waiting, sent) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let inner = Mutex::new(Inner { outlet, groups: Memberships::default() });
+        Arc::new(Self { id, peer, settings, sealed, full, waiting, sent, inner })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -250,7 +250,7 @@ impl Line {
         notices: Notices,
     ) -> io::Result<Option<Vec<Due>>> {
         let mut inner = self.lock();
-        let Inner { outlet: Outlet::Stream { socket, outbox }, full, .. } = &mut *inner else {
+        let Outlet::Stream { socket, outbox } = &mut inner.outlet else {
             own.clear();
             return Ok(None);
         };
@@ -296,12 +296,20 @@ impl Line {
             due = Some(outbox.take_due());
         }
         // Until the texts are made nobody else writes: they go first.
-        *full = flushed.pending || due.is_some();
+        self.set_full(flushed.pending || due.is_some());
         self.note_waiting(outbox);
         Ok(due)
     }
 
-    /// To be called while the outlet is locked.
+    /// Whether the socket took no more at the last write. To be asked under the lock, as the next two.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
     pub(super) fn note_waiting(&self, outbox: &Outbox) {
         self.waiting.store(outbox.cost(), Ordering::Relaxed);
     }
@@ -313,8 +321,7 @@ impl Line {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        let Inner { outlet, full, .. } = &mut *guard;
-        let (socket, outbox) = match outlet {
+        let (socket, outbox) = match &mut guard.outlet {
             Outlet::Closed => return Err(SendError::Closed),
             Outlet::Datagram { outlet } => {
                 let outlet = outlet.clone();
@@ -337,7 +344,7 @@ impl Line {
                 return Ok(());
             }
             outbox.begin_with(chunk, sent);
-            *full = true;
+            self.set_full(true);
             Pushed::Queued
         } else {
             let live = &self.settings.live;

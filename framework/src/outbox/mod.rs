@@ -305,6 +305,8 @@ impl Outbox {
 
 #[cfg(test)]
 impl Outbox {
+    const LANES: usize = size_of::<Option<Box<Lanes>>>();
+
     fn entries(&self) -> usize {
         self.entries.len()
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use crate::outbox::group::Shared;
 use crate::outbox::lane::Share;
-use crate::outbox::line::{Inner, Outlet, Post, Reach};
+use crate::outbox::line::{Outlet, Post, Reach};
 use crate::outbox::{Chunk, DatagramOutlet, Extent, GATHERED, Line, Outbox, Pushed, SendError};
 use crate::sys::socket::Socket;
 
@@ -88,8 +88,7 @@ impl Line {
         if !self.is_open() {
             return Delivered::Gone;
         }
-        let Inner { outlet, full, .. } = &mut *guard;
-        let (socket, outbox) = match outlet {
+        let (socket, outbox) = match &mut guard.outlet {
             Outlet::Closed => return Delivered::Gone,
             Outlet::Datagram { outlet } => {
                 let to = outlet.clone();
@@ -108,7 +107,7 @@ impl Line {
             Outlet::Stream { socket, outbox } => (socket, outbox),
         };
         let (chunk, share) = (delivery.chunk, &delivery.share);
-        if !*full && !outbox.owes_notices() {
+        if !self.is_full() && !outbox.owes_notices() {
             let running = delivery.post.is_running(self.id);
             if !running && outbox.is_empty() && delivery.reach == Reach::AtOnce {
                 let sent = write_one(socket, chunk);
@@ -116,7 +115,7 @@ impl Line {
                 if sent == chunk.len() {
                     return Delivered::Left;
                 }
-                *full = true;
+                self.set_full(true);
                 if sent > 0 {
                     outbox.begin_with(chunk.clone(), sent);
                     self.note_waiting(outbox);
@@ -128,7 +127,7 @@ impl Line {
                 let extent = if running { Extent::BeforeReplies } else { Extent::All };
                 let (sent, all) = write_queued(socket, outbox, extent);
                 self.sent_aside(sent, delivery.post);
-                *full = !all;
+                self.set_full(!all);
             }
         }
         let pushed = outbox.push_share(chunk.clone(), share);
@@ -176,4 +175,23 @@ fn write_one(socket: &Socket, chunk: &Chunk) -> usize {
     let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(3);
     chunk.slices(0, &mut slices);
     socket.send_gathered(&slices).unwrap_or(0)
+}
+
+#[cfg(test)]
+impl Memberships {
+    pub(super) fn count(&self) -> usize {
+        self.0.as_ref().map_or(0, |groups| groups.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::line::Inner;
+
+    #[test]
+    fn a_peer_in_no_group_pays_sixteen_bytes_for_groups() {
+        let memberships = size_of::<Inner>() - size_of::<Outlet>();
+        assert_eq!((memberships, Outbox::LANES), (8, 8));
+    }
 }

@@ -354,6 +354,7 @@ impl Post for Engine {
 
     fn deliver_all(&self, ids: &mut dyn Iterator<Item = ConnectionId>) {
         let mut queued = 0;
+        // (Connections alone have an outbox.)
         for id in ids.filter(|id| self.connections.notify(*id, Why::SEND)) {
             match self.own_wake(id) {
                 Some(wake) => wake.raise(),
