@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::desk::Why;
 use crate::event::Event;
 use crate::outbox::Line;
+use crate::peer::Address;
 use crate::schedule::Concurrency;
 use crate::schedule::engine::Engine;
 use crate::schedule::token::Token;
@@ -55,7 +57,13 @@ impl Engine {
     /// Closes a listener, once.
     pub(super) fn close_arrivals(&self, listener: &StreamListener) {
         if listener.close() {
-            let address = &listener.address;
+            self.tell_of_the_end(&listener.address);
+        }
+    }
+
+    /// A listener was closed. Whoever heard nothing of its beginning hears nothing of its end.
+    pub(super) fn tell_of_the_end(&self, address: &Address) {
+        if self.listeners_told.load(Ordering::SeqCst) {
             self.core.events.emit(&Event::ListenerStopped { address });
         }
     }

@@ -263,7 +263,6 @@ impl Server {
         let addresses = in_order(&self.listeners, &opened);
         let bound = BoundServer::new(engine, addresses, descriptors, max_connections);
         bound.attach(self.hooks.take_ticks());
-        bound.announce();
         Ok(bound)
     }
 
