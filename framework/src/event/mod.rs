@@ -55,7 +55,8 @@ pub enum Event<'a> {
         /// What was asked for.
         max_connections: usize,
     },
-    /// A listener is open: clients can connect to it. Its end is [`Event::ListenerStopped`].
+    /// A listener is served from now on. (It is open since `bind`: clients that came before are served
+    /// first.) Its end is [`Event::ListenerStopped`].
     ListenerStarted {
         /// Where it listens, with its real port.
         address: &'a Address,

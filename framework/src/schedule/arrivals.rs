@@ -1,6 +1,7 @@
 //! Arrivals: accepting whoever is queued and admitted, and resting when that is not possible.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::desk::Why;
 use crate::event::Event;
@@ -59,7 +60,13 @@ impl Engine {
     /// Closes a listener, once.
     pub(super) fn close_arrivals(&self, listener: &StreamListener) {
         if listener.close() {
-            let address = &listener.address;
+            self.tell_of_the_end(&listener.address);
+        }
+    }
+
+    /// A listener was closed. Whoever heard nothing of its beginning hears nothing of its end.
+    pub(super) fn tell_of_the_end(&self, address: &Address) {
+        if self.listeners_told.load(Ordering::SeqCst) {
             self.core.events.emit(&Event::ListenerStopped { address });
         }
     }

@@ -149,6 +149,11 @@ impl Engine {
         std::ptr::from_ref(self).addr()
     }
 
+    /// Marks this thread, for as long as the value lives, as one that the server's end waits for.
+    pub(crate) fn in_turn(&self) -> impl Sized + use<> {
+        InTurn::begin(self)
+    }
+
     /// Begins a drain, or brings the deadline of one forward. Returns at once; may be called from
     /// anywhere, at any time, any number of times.
     pub(crate) fn begin_drain(&self, within: Duration) {
@@ -350,8 +355,7 @@ impl Engine {
     fn close_datagrams(&self) {
         for listener in &self.sources.datagrams {
             if listener.close() {
-                let address = &listener.address;
-                self.core.events.emit(&Event::ListenerStopped { address });
+                self.tell_of_the_end(&listener.address);
             }
         }
     }

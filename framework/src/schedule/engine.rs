@@ -64,6 +64,8 @@ pub(crate) struct Engine {
     pub(super) shortage: Shortage,
     /// Held while a limit that several places know is changed.
     pub(super) adjusting: Mutex<()>,
+    /// Observers know of the listeners: they will hear of their end.
+    pub(super) listeners_told: AtomicBool,
     /// Threads that sleep in the poller, or are about to.
     asleep: AtomicUsize,
     /// One of them has been woken and has not stirred yet.
@@ -116,6 +118,7 @@ impl Engine {
                 ticks: Ticks::new(&core.config.ticks),
                 shortage: Shortage::default(),
                 adjusting: Mutex::new(()),
+                listeners_told: AtomicBool::new(false),
                 asleep: AtomicUsize::new(0),
                 stirring: AtomicBool::new(false),
                 core,
@@ -131,6 +134,11 @@ impl Engine {
 
     pub(super) fn shared(&self) -> Option<Arc<Self>> {
         self.me.upgrade()
+    }
+
+    /// Whether the caller is the one to tell of the listeners.
+    pub(crate) fn is_first_to_tell_of_listeners(&self) -> bool {
+        !self.listeners_told.swap(true, Ordering::SeqCst)
     }
 
     pub(crate) fn stats(&self) -> crate::event::Stats {

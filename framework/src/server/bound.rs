@@ -57,8 +57,12 @@ impl BoundServer {
         self.engine.set_ticks(ticks.into_iter().map(of_this));
     }
 
-    /// Says what it listens on, and with what.
-    pub(super) fn announce(&self) {
+    /// Says what it serves on, and with what; once.
+    fn announce(&self) {
+        if !self.engine.is_first_to_tell_of_listeners() {
+            return;
+        }
+        let _in_turn = self.engine.in_turn();
         let Descriptors { before, now } = self.descriptors;
         let max_connections = self.max_connections;
         let events = &self.engine.core.events;
@@ -102,6 +106,7 @@ impl BoundServer {
     /// closed.
     pub fn serve(self) -> Result<DrainReport> {
         self.served.store(true, Ordering::SeqCst);
+        self.announce();
         self.engine.serve()
     }
 

@@ -283,7 +283,6 @@ impl Server {
         })?;
         let bound = BoundServer::new(engine, addresses, descriptors, max_connections);
         bound.attach(hooks.take_ticks());
-        bound.announce();
         Ok(bound)
     }
 

@@ -91,13 +91,15 @@ fn a_server_without_a_thread_is_handed_back_and_can_be_spawned_again() {
 }
 
 #[test]
-fn a_spawn_error_that_is_dropped_closes_the_listeners() {
+fn a_spawn_error_that_becomes_an_error_closes_the_listeners() {
     let (_open, gate) = crossbeam_channel::bounded(1);
     let (server, heard) = bound(Concurrency::pool(2), &gate);
+    let addr = server.addresses()[0].socket_addr().expect("an address");
     server.engine.refuse_threads(1);
     let error = Error::from(server.spawn().expect_err("there is no thread"));
     assert_eq!(error.kind(), ErrorKind::System);
-    assert_eq!(count(&heard, "listener-stopped"), 1);
+    assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
+    assert!(heard.lock().is_empty(), "nobody was served: {:?}", heard.lock());
 }
 
 #[test]
