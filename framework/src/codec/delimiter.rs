@@ -2,6 +2,7 @@
 
 use memchr::memchr_iter;
 
+use crate::codec::envelope::append;
 use crate::codec::lines::Overlong;
 use crate::codec::{Decoded, EncodeError, Envelope, FrameError};
 
@@ -60,11 +61,22 @@ impl Delimiter {
         DelimiterDecoder { mark, overlong, max, phase: Phase::Reading, scanned: 0 }
     }
 
-    pub(super) const fn envelope(self, len: usize) -> Result<Envelope, EncodeError> {
-        if len > self.max {
-            return Err(EncodeError::TooLong { len, max: self.max });
-        }
-        Ok(Envelope::after_first(&self.mark.bytes, self.mark.len()))
+    pub(super) fn envelope(self, len: usize) -> Result<Envelope, EncodeError> {
+        self.check(len)?;
+        Ok(Envelope::after(self.mark.as_slice()))
+    }
+
+    #[inline]
+    pub(super) fn encode(self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.check(message.len())?;
+        append(b"", message, self.mark.as_slice(), out);
+        Ok(())
+    }
+
+    #[inline]
+    const fn check(self, len: usize) -> Result<(), EncodeError> {
+        let max = self.max;
+        if len > max { Err(EncodeError::TooLong { len, max }) } else { Ok(()) }
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {

@@ -1,6 +1,6 @@
 //! Fixed: every message has the same number of bytes, and nothing stands between two of them.
 
-use crate::codec::{Decoded, EncodeError, Envelope, FrameError};
+use crate::codec::{Decoded, EncodeError, FrameError};
 
 /// The settings of [`Framing::fixed`](crate::codec::Framing::fixed).
 ///
@@ -30,11 +30,12 @@ impl Fixed {
         self.len
     }
 
-    pub(super) const fn envelope(self, len: usize) -> Result<Envelope, EncodeError> {
-        if len != self.len {
-            return Err(EncodeError::WrongLength { len, expected: self.len });
+    #[inline]
+    pub(super) const fn check(self, len: usize) -> Result<(), EncodeError> {
+        if len == self.len {
+            return Ok(());
         }
-        Ok(Envelope::EMPTY)
+        Err(EncodeError::WrongLength { len, expected: self.len })
     }
 
     #[inline]
@@ -71,9 +72,9 @@ mod tests {
     #[test]
     fn only_a_message_of_that_length_goes_out() {
         let three = Fixed::new(3).expect("a length");
-        assert_eq!(three.envelope(3), Ok(Envelope::EMPTY));
+        assert_eq!(three.check(3), Ok(()));
         for len in [0, 2, 4] {
-            assert_eq!(three.envelope(len), Err(EncodeError::WrongLength { len, expected: 3 }));
+            assert_eq!(three.check(len), Err(EncodeError::WrongLength { len, expected: 3 }));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Length prefix: a message follows its length, an integer.
 
+use crate::codec::envelope::append;
 use crate::codec::{Decoded, EncodeError, Envelope, FrameError, varint};
 
 /// The integer that says how long a message is.
@@ -64,17 +65,21 @@ impl Width {
         Ok(prefix)
     }
 
-    /// The prefix of a message of `len` bytes, if it can say so.
-    fn write(self, len: usize) -> Option<Envelope> {
-        Some(match self {
-            Self::U8 => Envelope::before(&u8::try_from(len).ok()?.to_be_bytes()),
-            Self::U16Be => Envelope::before(&u16::try_from(len).ok()?.to_be_bytes()),
-            Self::U16Le => Envelope::before(&u16::try_from(len).ok()?.to_le_bytes()),
-            Self::U32Be => Envelope::before(&u32::try_from(len).ok()?.to_be_bytes()),
-            Self::U32Le => Envelope::before(&u32::try_from(len).ok()?.to_le_bytes()),
-            Self::I32Le => Envelope::before(&i32::try_from(len).ok()?.to_le_bytes()),
-            Self::Varint => varint::write(len),
-        })
+    /// Shows the prefix of a message of `len` bytes, no more than it can say. (Each as an array of its
+    /// own size: that is what makes it fast.)
+    #[inline]
+    fn write<T>(self, len: usize, show: impl FnOnce(&[u8]) -> T) -> T {
+        match self {
+            Self::U8 => show(&(len as u8).to_be_bytes()),
+            Self::U16Be => show(&(len as u16).to_be_bytes()),
+            Self::U16Le => show(&(len as u16).to_le_bytes()),
+            Self::U32Be => show(&(len as u32).to_be_bytes()),
+            Self::U32Le | Self::I32Le => show(&(len as u32).to_le_bytes()),
+            Self::Varint => {
+                let (bytes, size) = varint::write(len);
+                show(&bytes[..size])
+            }
+        }
     }
 }
 
@@ -125,9 +130,22 @@ impl LengthPrefix {
     }
 
     pub(super) fn envelope(self, len: usize) -> Result<Envelope, EncodeError> {
-        let max = self.max.min(self.width.capacity());
-        let fits = if len <= max { self.width.write(len) } else { None };
-        fits.ok_or(EncodeError::TooLong { len, max })
+        self.check(len)?;
+        Ok(self.width.write(len, Envelope::before))
+    }
+
+    #[inline]
+    pub(super) fn encode(self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.check(message.len())?;
+        self.width.write(message.len(), |prefix| append(prefix, message, b"", out));
+        Ok(())
+    }
+
+    #[inline]
+    const fn check(self, len: usize) -> Result<(), EncodeError> {
+        let (allowed, capacity) = (self.max, self.width.capacity());
+        let max = if allowed < capacity { allowed } else { capacity };
+        if len > max { Err(EncodeError::TooLong { len, max }) } else { Ok(()) }
     }
 }
 

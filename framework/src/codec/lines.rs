@@ -2,6 +2,7 @@
 
 use memchr::memchr;
 
+use crate::codec::envelope::append;
 use crate::codec::{Decoded, EncodeError, Envelope, FrameError};
 
 /// The settings of [`Framing::lines`](crate::codec::Framing::lines).
@@ -49,11 +50,22 @@ impl Lines {
         LineDecoder { lines: self, phase: Phase::START }
     }
 
-    pub(super) const fn envelope(self, len: usize) -> Result<Envelope, EncodeError> {
-        if len > self.max {
-            return Err(EncodeError::TooLong { len, max: self.max });
-        }
-        Ok(Envelope::after_first(b"\n", 1))
+    pub(super) fn envelope(self, len: usize) -> Result<Envelope, EncodeError> {
+        self.check(len)?;
+        Ok(Envelope::after(b"\n"))
+    }
+
+    #[inline]
+    pub(super) fn encode(self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.check(message.len())?;
+        append(b"", message, b"\n", out);
+        Ok(())
+    }
+
+    #[inline]
+    const fn check(self, len: usize) -> Result<(), EncodeError> {
+        let max = self.max;
+        if len > max { Err(EncodeError::TooLong { len, max }) } else { Ok(()) }
     }
 
     /// Whether `pending`, in which there is no LF, can no longer become a line: a CR just after

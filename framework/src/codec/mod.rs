@@ -322,14 +322,17 @@ impl Framing {
     /// # Ok::<(), EncodeError>(())
     /// ```
     pub fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        if let Self::Custom(custom) = self {
-            return custom.encode(message, out);
+        match self {
+            Self::Raw => out.extend_from_slice(message),
+            Self::Lines(lines) => lines.encode(message, out)?,
+            Self::LengthPrefix(prefix) => prefix.encode(message, out)?,
+            Self::Delimiter(delimiter) => delimiter.encode(message, out)?,
+            Self::Fixed(fixed) => {
+                fixed.check(message.len())?;
+                out.extend_from_slice(message);
+            }
+            Self::Custom(custom) => custom.encode(message, out)?,
         }
-        let envelope = self.envelope(message.len())?;
-        out.reserve(envelope.head().len() + message.len() + envelope.tail().len());
-        out.extend_from_slice(envelope.head());
-        out.extend_from_slice(message);
-        out.extend_from_slice(envelope.tail());
         Ok(())
     }
 
@@ -356,7 +359,7 @@ impl Framing {
             Self::Lines(lines) => lines.envelope(len),
             Self::LengthPrefix(prefix) => prefix.envelope(len),
             Self::Delimiter(delimiter) => delimiter.envelope(len),
-            Self::Fixed(fixed) => fixed.envelope(len),
+            Self::Fixed(fixed) => fixed.check(len).map(|()| Envelope::EMPTY),
             Self::Custom(_) => Err(EncodeError::NoEnvelope),
         }
     }

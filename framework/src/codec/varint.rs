@@ -1,6 +1,6 @@
 //! Varint: an integer in groups of seven bits, the lowest first, as protobuf's delimited streams have it.
 
-use crate::codec::{Envelope, FrameError};
+use crate::codec::FrameError;
 
 /// Bytes at most: ten groups of seven bits hold 64.
 pub(super) const LONGEST: usize = 10;
@@ -28,8 +28,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     Ok(None)
 }
 
-/// A message's length before it, in as few bytes as can be.
-pub(super) fn write(len: usize) -> Envelope {
+/// A length in as few bytes as can be, and how many they are.
+#[inline]
+pub(super) fn write(len: usize) -> ([u8; LONGEST], usize) {
     let mut bytes = [0; LONGEST];
     let mut rest = len as u64;
     let mut size = 0;
@@ -39,7 +40,7 @@ pub(super) fn write(len: usize) -> Envelope {
         bytes[size] = if rest == 0 { group } else { group | 0x80 };
         size += 1;
         if rest == 0 {
-            return Envelope::before_first(&bytes, size);
+            return (bytes, size);
         }
     }
 }
@@ -47,6 +48,11 @@ pub(super) fn write(len: usize) -> Envelope {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn written(len: usize) -> Vec<u8> {
+        let (bytes, size) = write(len);
+        bytes[..size].to_vec()
+    }
 
     #[test]
     fn each_length_is_written_in_as_few_bytes_as_can_be_and_read_back() {
@@ -59,16 +65,15 @@ mod tests {
             (1 << 20, b"\x80\x80\x40"),
         ];
         for (len, bytes) in known {
-            assert_eq!(write(len).head(), bytes);
+            assert_eq!(written(len), bytes);
             assert_eq!(read(bytes), Ok(Some((bytes.len(), len))));
         }
         for shift in 0..usize::BITS {
             for len in [usize::MAX >> shift, 1 << shift] {
-                let head = write(len);
-                let size = head.head().len();
-                assert_eq!(read(head.head()), Ok(Some((size, len))));
-                for cut in 0..size {
-                    assert_eq!(read(&head.head()[..cut]), Ok(None), "{len} {cut}");
+                let head = written(len);
+                assert_eq!(read(&head), Ok(Some((head.len(), len))));
+                for cut in 0..head.len() {
+                    assert_eq!(read(&head[..cut]), Ok(None), "{len} {cut}");
                 }
             }
         }
