@@ -19,10 +19,20 @@ pub(crate) struct StreamListener {
     pub(crate) settings: Arc<LineSettings>,
     /// Wakes the accept loop after a rest.
     pub(crate) alarm: Alarm,
-    /// Gone once the server has stopped, although a stuck handler may keep the rest alive.
-    socket: Mutex<Option<Arc<Listener>>>,
+    door: Mutex<Door>,
     /// How it is announced by the poller.
     rest: Mutex<Rest>,
+}
+
+/// Where those who connect come in.
+#[derive(Debug)]
+enum Door {
+    /// By the system.
+    Open(Arc<Listener>),
+    /// A test hands them over.
+    InMemory,
+    /// Nowhere any more: the server has stopped, although a stuck handler may keep the rest alive.
+    Closed,
 }
 
 /// Whether a listener is announced, and why not.
@@ -52,7 +62,7 @@ impl StreamListener {
             factory,
             settings,
             alarm: Alarm::new(),
-            socket: Mutex::new(Some(Arc::new(socket))),
+            door: Mutex::new(Door::Open(Arc::new(socket))),
             rest: Mutex::default(),
         })
     }
@@ -63,18 +73,21 @@ impl StreamListener {
         factory: ServiceFactory,
         settings: Arc<LineSettings>,
     ) -> Self {
-        let (alarm, socket, rest) = (Alarm::new(), Mutex::new(None), Mutex::default());
-        Self { address, factory, settings, alarm, socket, rest }
+        let (alarm, door, rest) = (Alarm::new(), Mutex::new(Door::InMemory), Mutex::default());
+        Self { address, factory, settings, alarm, door, rest }
     }
 
     pub(crate) fn socket(&self) -> Option<Arc<Listener>> {
-        self.socket.lock().clone()
+        match &*self.door.lock() {
+            Door::Open(socket) => Some(socket.clone()),
+            Door::InMemory | Door::Closed => None,
+        }
     }
 
     /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it.
     pub(crate) fn close(&self) -> bool {
-        let open = self.socket.lock().take();
-        open.is_some()
+        let door = std::mem::replace(&mut *self.door.lock(), Door::Closed);
+        !matches!(door, Door::Closed)
     }
 
     pub(crate) fn rest(&self) -> Rest {
