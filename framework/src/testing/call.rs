@@ -186,7 +186,8 @@ impl fmt::Display for Call {
 
 impl PartialEq<str> for Call {
     fn eq(&self, line: &str) -> bool {
-        self.to_string() == line
+        let own = self.to_string();
+        own == line
     }
 }
 

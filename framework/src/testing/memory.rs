@@ -201,6 +201,7 @@ impl MemoryServer {
     /// assert!(report.is_clean());
     /// assert_eq!(client.close_reason(), Some(CloseReason::Draining));
     /// ```
+    #[expect(clippy::must_use_candidate, reason = "a report may well be of no interest")]
     pub fn drain(&self, within: Duration) -> DrainReport {
         self.begin_drain(within);
         loop {
