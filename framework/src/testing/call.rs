@@ -67,6 +67,12 @@ impl PartialEq<[u8]> for Message {
     }
 }
 
+impl PartialEq<Vec<u8>> for Message {
+    fn eq(&self, bytes: &Vec<u8>) -> bool {
+        self.0 == *bytes
+    }
+}
+
 impl<const N: usize> PartialEq<&[u8; N]> for Message {
     fn eq(&self, bytes: &&[u8; N]) -> bool {
         self.0 == **bytes

@@ -141,6 +141,23 @@ impl TestServer {
 
     /// A UDP socket that talks to its first UDP listener alone. Receiving fails after 10 s.
     ///
+    /// ```
+    /// use switchboard::testing::TestServer;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| {
+    ///     handler_fn(|message, cx| {
+    ///         cx.send(message);
+    ///         Ok(Next::Continue)
+    ///     })
+    /// });
+    /// let server = TestServer::spawn(server.udp("127.0.0.1:0"));
+    /// let socket = server.correspond();
+    /// socket.send(b"hello")?;
+    /// assert_eq!(socket.recv(&mut [0; 64])?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// It has none, or the system has no socket left.
     #[must_use]
