@@ -1,33 +1,24 @@
 //! Every knob of a server: its default, its bounds, and why that default.
 
+mod live;
+
+pub(crate) use live::Live;
+
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// The settings of a server, as its builder's setters fill them in. `None` for a timeout is "never".
+/// The settings of a server, as its builder's setters fill them in.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// Open connections at most. `None`: what the descriptor limit leaves after a reserve.
-    pub(crate) max_connections: Option<usize>,
-    /// Datagram sessions at most; the least recently used makes room.
-    pub(crate) max_sessions: usize,
+    /// Those that may change while it runs, as they are when it is bound. From then on [`Live`] has them.
+    pub(crate) initial: Limits,
     /// Finished handshakes that may wait to be accepted. The kernel clips it to `somaxconn`, 4096 on
     /// most systems; 128, the standard library's, loses clients in a burst.
     pub(crate) backlog: u32,
-    /// No byte of the peer for so long: `Handler::idle` is asked. Five minutes spare a person typing.
-    pub(crate) idle_timeout: Option<Duration>,
-    /// From a message's first byte to its last. 30 s, as servers of documents allow a request's head.
-    pub(crate) message_timeout: Option<Duration>,
-    /// The peer takes none of the bytes that wait for it. 30 s outlast a lossy network's worst pause.
-    pub(crate) write_timeout: Option<Duration>,
     /// How long, and how many bytes, unread input is read and thrown away after FIN was sent, so that
     /// closing does not reset the connection and destroy what was sent last.
     pub(crate) linger: Duration,
-    /// A drain's patience. 20 s lie below the 30 s that supervisors give a process.
-    pub(crate) drain_timeout: Duration,
-    /// Bytes that may wait for one peer, and what happens beyond.
-    pub(crate) marks: Marks,
-    pub(crate) overflow: Overflow,
     /// The longest datagram to receive whole: the largest that IPv4 carries.
     pub(crate) max_datagram: usize,
     /// The kernel's receive buffer to ask for on datagram sockets: with 416 KiB half of a window of
@@ -46,6 +37,26 @@ pub(crate) struct Config {
     pub(crate) user_timeout: Duration,
 }
 
+/// The settings that may change while the server runs. `None` for a timeout is "never".
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Open connections at most. `None`: what the descriptor limit leaves after a reserve.
+    pub(crate) max_connections: Option<usize>,
+    /// Datagram sessions at most; the least recently used makes room.
+    pub(crate) max_sessions: usize,
+    /// No byte of the peer for so long: `Handler::idle` is asked. Five minutes spare a person typing.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// From a message's first byte to its last. 30 s, as servers of documents allow a request's head.
+    pub(crate) message_timeout: Option<Duration>,
+    /// The peer takes none of the bytes that wait for it. 30 s outlast a lossy network's worst pause.
+    pub(crate) write_timeout: Option<Duration>,
+    /// A drain's patience. 20 s lie below the 30 s that supervisors give a process.
+    pub(crate) drain_timeout: Duration,
+    /// Bytes that may wait for one peer, and what happens beyond.
+    pub(crate) outbox_limit: usize,
+    pub(crate) overflow: Overflow,
+}
+
 /// Bytes that wait for one peer. Above `high` its connection is not read; below `low` it is again;
 /// at `cap` the policy acts.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +64,13 @@ pub(crate) struct Marks {
     pub(crate) low: usize,
     pub(crate) high: usize,
     pub(crate) cap: usize,
+}
+
+impl Marks {
+    /// From a sixteenth of the limit on a peer is not read, until half of that is left.
+    pub(crate) const fn of(limit: usize) -> Self {
+        Self { low: limit / 32, high: limit / 16, cap: limit }
+    }
 }
 
 /// What happens when a [`Remote`](crate::Remote) sends to a peer for whom as many bytes wait as may.
@@ -108,16 +126,9 @@ pub(crate) const FORCE_GRACE: Duration = Duration::from_millis(300);
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_connections: None,
-            max_sessions: 10_000,
+            initial: Limits::default(),
             backlog: 4096,
-            idle_timeout: Some(Duration::from_secs(300)),
-            message_timeout: Some(Duration::from_secs(30)),
-            write_timeout: Some(Duration::from_secs(30)),
             linger: Duration::from_secs(2),
-            drain_timeout: Duration::from_secs(20),
-            marks: Marks { low: 32 * 1024, high: 64 * 1024, cap: 1024 * 1024 },
-            overflow: Overflow::Disconnect,
             max_datagram: 65_535,
             receive_buffer: 4 * 1024 * 1024,
             answer_service_ports: false,
@@ -129,29 +140,33 @@ impl Default for Config {
     }
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: None,
+            max_sessions: 10_000,
+            idle_timeout: Some(Duration::from_secs(300)),
+            message_timeout: Some(Duration::from_secs(30)),
+            write_timeout: Some(Duration::from_secs(30)),
+            drain_timeout: Duration::from_secs(20),
+            outbox_limit: 1024 * 1024,
+            overflow: Overflow::Disconnect,
+        }
+    }
+}
+
 impl Config {
     /// Refuses settings that cannot be meant.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let timeouts = [
-            ("idle_timeout", self.idle_timeout),
-            ("message_timeout", self.message_timeout),
-            ("write_timeout", self.write_timeout),
-        ];
-        for (name, value) in timeouts {
-            if value == Some(Duration::ZERO) {
-                return Err(Error::config(format!("{name} is zero; use None for \"never\"")));
-            }
+        let limits = &self.initial;
+        check_timeout("idle_timeout", limits.idle_timeout)?;
+        check_timeout("message_timeout", limits.message_timeout)?;
+        check_timeout("write_timeout", limits.write_timeout)?;
+        if let Some(connections) = limits.max_connections {
+            check_connections(connections)?;
         }
-        if self.max_connections == Some(0) {
-            return Err(Error::config("max_connections is zero: nobody could be served"));
-        }
-        if self.max_sessions == 0 || self.max_sessions > MOST_SESSIONS {
-            let most = MOST_SESSIONS;
-            return Err(Error::config(format!("max_sessions must be between 1 and {most}")));
-        }
-        if self.marks.low == 0 {
-            return Err(Error::config("outbox_limit is below 32 bytes: nothing could wait"));
-        }
+        check_sessions(limits.max_sessions)?;
+        check_outbox(limits.outbox_limit)?;
         if self.max_datagram == 0 || self.max_datagram > 65_535 {
             return Err(Error::config("max_datagram must be between 1 and 65535 bytes"));
         }
@@ -169,13 +184,50 @@ impl Config {
     pub(crate) fn connections_under(&self, descriptors: u64, each: u64) -> usize {
         let reserve = 64.min(descriptors / 4);
         let room = usize::try_from((descriptors - reserve) / each).unwrap_or(usize::MAX).max(1);
-        self.max_connections.unwrap_or(room).min(MOST_CONNECTIONS)
+        self.initial.max_connections.unwrap_or(room).min(MOST_CONNECTIONS)
+    }
+}
+
+/// The connections that a descriptor limit allows if the program opens nothing else: places are made for
+/// so many, for a limit that may be raised while the server runs.
+pub(crate) fn connections_beside_nothing(descriptors: u64, each: u64) -> usize {
+    usize::try_from(descriptors / each).unwrap_or(usize::MAX).clamp(1, MOST_CONNECTIONS)
+}
+
+fn check_timeout(name: &str, timeout: Option<Duration>) -> Result<(), Error> {
+    match timeout {
+        Some(Duration::ZERO) => {
+            Err(Error::config(format!("{name} is zero; use None for \"never\"")))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn check_connections(connections: usize) -> Result<(), Error> {
+    match connections {
+        0 => Err(Error::config("max_connections is zero: nobody could be served")),
+        _ => Ok(()),
+    }
+}
+
+fn check_sessions(sessions: usize) -> Result<(), Error> {
+    if (1..=MOST_SESSIONS).contains(&sessions) {
+        return Ok(());
+    }
+    Err(Error::config(format!("max_sessions must be between 1 and {MOST_SESSIONS}")))
+}
+
+fn check_outbox(bytes: usize) -> Result<(), Error> {
+    match Marks::of(bytes).low {
+        0 => Err(Error::config("outbox_limit is below 32 bytes: nothing could wait")),
+        _ => Ok(()),
     }
 }
 
 /// More slots than a process can have descriptors for.
 const MOST_CONNECTIONS: usize = 16 * 1024 * 1024;
-const MOST_SESSIONS: usize = 1024 * 1024;
+/// Sessions that one listener may hold at a time.
+pub(crate) const MOST_SESSIONS: usize = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -188,16 +240,18 @@ mod tests {
         assert_eq!(config.connections_under(1024, 1), 960);
         assert_eq!(config.connections_under(1024, 2), 480);
         assert_eq!(config.connections_under(20_000, 1), 19_936);
-        let config = Config { max_connections: Some(7), ..Config::default() };
+        let initial = Limits { max_connections: Some(7), ..Limits::default() };
+        let config = Config { initial, ..config };
         assert_eq!(config.connections_under(1024, 1), 7);
     }
 
     #[test]
     fn settings_that_cannot_be_meant_are_refused_by_name() {
-        let zero = Config { idle_timeout: Some(Duration::ZERO), ..Config::default() };
-        assert!(zero.check().unwrap_err().to_string().contains("idle_timeout"));
-        let nobody = Config { max_connections: Some(0), ..Config::default() };
-        assert!(nobody.check().unwrap_err().to_string().contains("max_connections"));
+        let check = |initial| Config { initial, ..Config::default() }.check();
+        let zero = Limits { idle_timeout: Some(Duration::ZERO), ..Limits::default() };
+        assert!(check(zero).unwrap_err().to_string().contains("idle_timeout"));
+        let nobody = Limits { max_connections: Some(0), ..Limits::default() };
+        assert!(check(nobody).unwrap_err().to_string().contains("max_connections"));
         Config::default().check().expect("the defaults are fine");
     }
 }

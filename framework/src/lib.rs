@@ -55,6 +55,9 @@
 //! [`DrainReport`] says what became of whom. `Server::run_until_signal` returns an [`Outcome`] whose
 //! exit status says the same.
 //!
+//! **How it stands** is what [`ServerHandle::status`] says, a [`Status`] for a person to read. Limits and
+//! timeouts [change while it runs](ServerHandle#settings-that-may-change-while-the-server-runs).
+//!
 //! **What it did** is in the numbers of [`ServerHandle::stats`], and in lines of the `log` crate under the
 //! target `switchboard`; without a logger they go nowhere. An [`Observer`] is told of each [`Event`] itself
 //! ([`Server::observer`]), and [`Server::on_tick`] runs something at regular instants.
@@ -139,7 +142,9 @@ pub use handler::{
 pub use outbox::{FanOut, Group, GroupRules, Remote, SendError};
 pub use peer::{Address, ConnectionId, Credentials, Peer, UnixName};
 pub use reason::CloseReason;
-pub use schedule::{Concurrency, DrainReport};
+pub use schedule::{
+    Concurrency, DrainReport, ListenerState, ListenerStatus, ServerStage, Status, Workers,
+};
 pub use server::{
     BoundServer, Listen, Outcome, Server, ServerHandle, SpawnError, TcpServer, UdpServer,
 };

@@ -93,8 +93,15 @@ fn generation(word: u64) -> u64 {
 
 impl<T> Slots<T> {
     pub(crate) fn new(capacity: usize, tag: u64) -> Self {
+        // As many as an index can tell apart.
+        let capacity = capacity.min(SESSION_TAG as usize);
         let segments = (0..capacity.div_ceil(SEGMENT)).map(|_| OnceLock::new()).collect();
         Self { segments, capacity, vacant: Mutex::default(), tag }
+    }
+
+    /// How many places there are.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     fn at(&self, index: usize) -> Option<&Slot<T>> {

@@ -3,12 +3,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::event::{Events, Observer};
 use crate::sys::wake::Wake;
 use crate::timer::{Clock, Moment};
@@ -31,9 +31,13 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) config: Config,
+    /// The settings that may change meanwhile, as they are now.
+    pub(crate) live: Arc<Live>,
     pub(crate) clock: Clock,
     pub(crate) events: Events,
     stage: AtomicU8,
+    /// Newcomers are turned away until somebody says otherwise.
+    suspended: AtomicBool,
     /// When the drain's patience ends; never, as long as there is no drain.
     deadline: Mutex<Moment>,
     /// What ends waits of ours. In memory there is none: nothing waits there.
@@ -67,9 +71,11 @@ impl Core {
     ) -> Self {
         Self {
             events: Events::new(config.handler_errors, observers),
+            live: Arc::new(Live::new(&config.initial)),
             config,
             clock,
             stage: AtomicU8::new(Stage::Running as u8),
+            suspended: AtomicBool::new(false),
             deadline: Mutex::new(Moment::NEVER),
             signals,
         }
@@ -86,6 +92,15 @@ impl Core {
             2 => Stage::Forcing,
             _ => Stage::Stopped,
         }
+    }
+
+    /// Whether newcomers are turned away. Nobody is told: those who are there go on.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspended.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        self.suspended.store(suspended, Ordering::SeqCst);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

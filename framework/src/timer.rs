@@ -68,6 +68,11 @@ impl Clock {
         }
     }
 
+    /// A moment of this clock as an instant of the system's.
+    pub(crate) fn instant_of(&self, moment: Moment) -> Instant {
+        self.began + Duration::from_millis(moment.0)
+    }
+
     /// An instant that was read already, on this clock.
     pub(crate) fn moment(&self, at: Instant) -> Moment {
         let since = at.saturating_duration_since(self.began);

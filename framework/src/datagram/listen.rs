@@ -9,7 +9,7 @@ use crate::datagram::receive::Intake;
 use crate::datagram::reply::ReplyQueue;
 use crate::handler::{DatagramHandler, Factory, Handler};
 use crate::outbox::LineSettings;
-use crate::peer::Address;
+use crate::peer::{Address, ConnectionId};
 use crate::stage::Core;
 use crate::sys::datagrams::DatagramSocket;
 use crate::sys::socket::Shared;
@@ -59,7 +59,7 @@ impl DatagramListener {
         settings: Arc<LineSettings>,
         core: Arc<Core>,
     ) -> Self {
-        let (max_datagram, max_sessions) = (core.config.max_datagram, core.config.max_sessions);
+        let (max_datagram, max_sessions) = (core.config.max_datagram, core.live.max_sessions());
         Self {
             address: socket.local(),
             service,
@@ -143,6 +143,11 @@ impl DatagramListener {
         RunningRaw(self)
     }
 
+    /// Changes how many sessions there may be, and says who makes room for it.
+    pub(crate) fn set_max_sessions(&self, sessions: usize) -> Vec<ConnectionId> {
+        self.intake.lock().sessions.set_max(sessions)
+    }
+
     /// Whether nothing is under way: everything received was handled, and its replies have left.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.running.load(Ordering::SeqCst) == 0
@@ -150,6 +155,11 @@ impl DatagramListener {
             && !self.queued.load(Ordering::SeqCst)
             && self.intake.lock().is_empty()
             && self.replies.lock().is_empty()
+    }
+
+    /// Whether a drain has received all it will.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// How many raw handlers run now.

@@ -216,10 +216,14 @@ impl DatagramListener {
     ) -> Option<(ConnectionId, Box<Session>)> {
         let DatagramService::Sessions(factory) = &self.service else { return None };
         // (Nobody's session takes no place in the table, and so needs none.)
-        if !peer.address().is_nobodys()
-            && let Some(evicted) = sessions.make_room()
-        {
+        let takes_a_place = !peer.address().is_nobodys();
+        let evicted = if takes_a_place { sessions.make_room() } else { Vec::new() };
+        for evicted in evicted {
             host.notify(evicted, Why::EVICT);
+        }
+        if takes_a_place && !sessions.has_room() {
+            // Everybody has datagrams waiting: the newcomer's is dropped.
+            return None;
         }
         let now = self.core.clock.now();
         let mut make = |id| {

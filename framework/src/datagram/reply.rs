@@ -93,7 +93,7 @@ impl ReplyQueue {
     fn flush_by_peer(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
         let now = core.clock.now();
         let mut sent = if self.held.is_empty() { 0 } else { self.held.send(socket, now, unsent) };
-        let until = now.after(Core::span(core.config.write_timeout));
+        let until = now.after(Core::span(core.live.write_timeout()));
         for reply in self.waiting.iter() {
             let Outgoing { bytes, peer, .. } = reply;
             let result = match self.held.holds(peer) {

@@ -184,10 +184,30 @@ impl Sessions {
         self.entries.insert(addr.clone(), entry);
     }
 
-    /// Takes somebody out if the table is full, and says who it was.
-    pub(super) fn make_room(&mut self) -> Option<ConnectionId> {
-        while self.entries.len() >= self.max {
-            let (addr, id) = self.round.pop_front()?;
+    /// Changes how many there may be, and takes out as many as are too many, as far as that goes. Says who
+    /// they were.
+    pub(super) fn set_max(&mut self, max: usize) -> Vec<ConnectionId> {
+        self.max = max;
+        self.shrink_to(max)
+    }
+
+    /// Takes somebody out if the table is full, and says who it was; more than one, if the limit was
+    /// lowered. Whether there is room then, [`Sessions::has_room`] says.
+    pub(super) fn make_room(&mut self) -> Vec<ConnectionId> {
+        self.shrink_to(self.max.saturating_sub(1))
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.entries.len() < self.max
+    }
+
+    fn shrink_to(&mut self, most: usize) -> Vec<ConnectionId> {
+        let mut evicted = Vec::new();
+        // Twice round, the hand has met everybody untouched. Who is left then has datagrams waiting.
+        let mut steps = 2 * self.round.len();
+        while self.entries.len() > most && steps > 0 {
+            steps -= 1;
+            let Some((addr, id)) = self.round.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&addr).filter(|entry| entry.id == id) else {
                 continue;
             };
@@ -197,9 +217,9 @@ impl Sessions {
                 continue;
             }
             self.entries.remove(&addr);
-            return Some(id);
+            evicted.push(id);
         }
-        None
+        evicted
     }
 
     /// Takes a session out, and hands back what still waited for it. An evicted one is not here any
@@ -232,9 +252,36 @@ mod tests {
         sessions.insert(&addr(1), ConnectionId(1));
         sessions.insert(&addr(2), ConnectionId(2));
         assert!(sessions.find(&addr(1)).is_some());
-        assert_eq!(sessions.make_room(), Some(ConnectionId(2)));
-        assert_eq!(sessions.make_room(), None);
+        assert_eq!(sessions.make_room(), [ConnectionId(2)]);
+        assert_eq!(sessions.make_room(), []);
         assert!(sessions.find(&addr(2)).is_none());
+    }
+
+    #[test]
+    fn where_everybody_has_datagrams_waiting_there_is_no_room() {
+        let mut sessions = Sessions::new(2);
+        for port in [1, 2] {
+            sessions.insert(&addr(port), ConnectionId(u64::from(port)));
+            let entry = sessions.find(&addr(port)).expect("inserted");
+            assert!(entry.inbox.push(Waiting { bytes: Box::default(), truncated: false }));
+        }
+        assert_eq!(sessions.make_room(), [], "the hand does not go round for ever");
+        assert!(!sessions.has_room());
+        assert!(sessions.next_for(&addr(2), ConnectionId(2)).is_some());
+        assert_eq!(sessions.make_room(), [ConnectionId(2)]);
+        assert!(sessions.has_room());
+    }
+
+    #[test]
+    fn a_lowered_limit_takes_out_as_many_as_are_too_many() {
+        let mut sessions = Sessions::new(4);
+        for port in 1..=4 {
+            sessions.insert(&addr(port), ConnectionId(u64::from(port)));
+        }
+        assert!(sessions.find(&addr(1)).is_some());
+        assert_eq!(sessions.set_max(2), [ConnectionId(2), ConnectionId(3)]);
+        assert_eq!(sessions.set_max(8), []);
+        assert!(sessions.has_room() && sessions.find(&addr(4)).is_some());
     }
 
     #[test]

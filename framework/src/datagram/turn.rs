@@ -55,7 +55,7 @@ pub(crate) fn run(
     if left_over && session.paused_until.is_none() {
         return After::Again;
     }
-    let idle = session.quiet_since.after(Core::span(listener.core.config.idle_timeout));
+    let idle = session.quiet_since.after(Core::span(listener.core.live.idle_timeout()));
     let deadline = session.paused_until.unwrap_or(idle);
     After::Park { read: session.paused_until.is_none(), write: false, deadline }
 }
@@ -161,7 +161,7 @@ impl Turn<'_> {
 
     fn expire(&mut self) {
         let now = self.now();
-        let idle = Core::span(self.listener.core.config.idle_timeout);
+        let idle = Core::span(self.listener.core.live.idle_timeout());
         let listens = self.is_open() && self.session.paused_until.is_none();
         if listens && self.session.quiet_since.after(idle) <= now {
             self.session.quiet_since = now;

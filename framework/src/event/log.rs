@@ -78,6 +78,7 @@ fn classify(event: &Event<'_>, errors: HandlerErrors) -> (Kind, Level) {
         | Event::TickStuck { .. } => (Kind::Server, Level::Warn),
         Event::AcceptFailed { rest: None, .. } => (Kind::Accept, Level::Debug),
         Event::AcceptFailed { .. } => (Kind::Accept, Level::Warn),
+        Event::ListenerFailed { .. } => (Kind::Server, Level::Error),
         Event::Full { .. } => (Kind::Full, Level::Warn),
         Event::ConnectionOpened { .. } | Event::SessionBegun { .. } => (Kind::Opened, Level::Debug),
         Event::ConnectionClosed { reason, .. } | Event::SessionEnded { reason, .. } => {

@@ -81,8 +81,16 @@ pub enum Event<'a> {
         /// Why.
         error: &'a io::Error,
         /// How long the listener rests before it tries again; `None`: not at all, it was the one
-        /// connection's affair (or the listener is broken, and [`Event::ListenerStopped`] follows).
+        /// connection's affair.
         rest: Option<Duration>,
+    },
+    /// A listening socket is broken: nobody is accepted from it any more. [`Event::ListenerStopped`]
+    /// follows.
+    ListenerFailed {
+        /// The listener.
+        address: &'a Address,
+        /// Why.
+        error: &'a io::Error,
     },
     /// As many connections are open as may be: the next ones wait in the kernel's queue.
     Full {

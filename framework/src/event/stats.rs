@@ -189,7 +189,9 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn count(&self, event: &Event<'_>) {
         match event {
-            Event::AcceptFailed { .. } => add(&self.accept_errors, 1),
+            Event::AcceptFailed { .. } | Event::ListenerFailed { .. } => {
+                add(&self.accept_errors, 1);
+            }
             Event::SessionBegun { .. } => add(&self.sessions, 1),
             Event::ConnectionOpened { .. } => add(&self.accepted, 1),
             Event::SessionEnded { reason, .. } => add(&self.sessions_closed[reason.kind()], 1),

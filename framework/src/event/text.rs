@@ -16,6 +16,7 @@ impl<'a> Event<'a> {
             Self::ListenerStopped { .. } => "listener-stopped",
             Self::SmallReceiveBuffer { .. } => "small-receive-buffer",
             Self::AcceptFailed { .. } => "accept-failed",
+            Self::ListenerFailed { .. } => "listener-failed",
             Self::Full { .. } => "full",
             Self::ConnectionOpened { .. } => "connection-opened",
             Self::ConnectionClosed { .. } => "connection-closed",
@@ -146,6 +147,9 @@ impl Event<'_> {
             }
             Self::AcceptFailed { address, error, rest: Some(rest) } => {
                 write!(f, "{address}: accept: {error}; resting for {rest:?}")
+            }
+            Self::ListenerFailed { address, error } => {
+                write!(f, "{address}: the listener is broken: {error}; nobody is accepted there")
             }
             Self::Full { max_connections } => {
                 write!(f, "{max_connections} connections are open: the next ones wait")

@@ -4,6 +4,7 @@ mod actor;
 mod call;
 mod context;
 mod datagram;
+mod factory;
 mod stream;
 
 pub use context::Context;
@@ -13,6 +14,7 @@ pub use stream::{Stream, StreamHandler};
 pub(crate) use actor::{Actor, Factory};
 pub(crate) use call::{Step, discard, isolated, outcome};
 pub(crate) use context::{Blocking, Host, Sink};
+pub(crate) use factory::{Factories, Replaceable};
 pub(crate) use stream::Duplex;
 
 use std::fmt;

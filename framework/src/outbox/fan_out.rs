@@ -138,8 +138,8 @@ impl<'a> Publication<'a> {
             result.unframed += 1;
             return true;
         };
-        let overflow = rules.overflow.unwrap_or(listener.settings.overflow);
-        let whole = Room::OfAll(listener.settings.marks.cap);
+        let overflow = rules.overflow.unwrap_or(listener.settings.live.overflow());
+        let whole = Room::OfAll(listener.settings.live.marks().cap);
         let share = Share {
             group,
             urgency: *urgency,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::codec::Framing;
-use crate::config::{Marks, Overflow};
+use crate::config::Live;
 use crate::filter::Filter;
 use crate::outbox::lane::Due;
 use crate::outbox::share::Memberships;
@@ -74,8 +74,8 @@ pub(crate) struct LineSettings {
     pub(crate) framing: Framing,
     /// Who is let in; everybody without one.
     pub(crate) filter: Option<Filter>,
-    pub(crate) marks: Marks,
-    pub(crate) overflow: Overflow,
+    /// How much may wait for a peer, and what happens beyond.
+    pub(crate) live: Arc<Live>,
     pub(crate) post: Weak<dyn Post>,
 }
 
@@ -340,7 +340,8 @@ impl Line {
             *full = true;
             Pushed::Queued
         } else {
-            outbox.push(chunk, self.settings.overflow, self.settings.marks.cap)
+            let live = &self.settings.live;
+            outbox.push(chunk, live.overflow(), live.marks().cap)
         };
         self.note_waiting(outbox);
         drop(guard);

@@ -19,6 +19,7 @@ use crate::sys::socket::Socket;
 impl Engine {
     pub(super) fn accept(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
+        let Some(begun) = listener.door.begin_round() else { return };
         let Some(socket) = listener.socket() else { return };
         let events = &self.core.events;
         let address = &listener.address;
@@ -30,26 +31,27 @@ impl Engine {
         );
         match round {
             Round::Empty if socket.is_shut() => self.rest_listener(index, Rest::Shut),
-            Round::Empty | Round::More => listener.set_rest(Rest::Armed),
+            Round::Empty | Round::More => listener.set_rest(Rest::default()),
             Round::Over => {}
             Round::Full => {
                 events.emit(&Event::Full { max_connections: self.gate.max() });
                 self.rest_listener(index, Rest::Full);
             }
             Round::Rest(error) => {
-                let before = match listener.rest() {
-                    Rest::Failed(before) => Some(before),
-                    Rest::Armed | Rest::Full | Rest::Shut => None,
-                };
-                let rest = next_rest(before);
-                events.emit(&Event::AcceptFailed { address, error: &error, rest: Some(rest) });
-                self.rest_listener(index, Rest::Failed(rest));
-                let until = self.core.clock.now().after(rest);
+                let span = next_rest(listener.rest().span());
+                events.emit(&Event::AcceptFailed { address, error: &error, rest: Some(span) });
+                let until = self.core.clock.now().after(span);
+                let errno = error.raw_os_error().unwrap_or(0);
+                self.rest_listener(index, Rest::Failed { errno, span, until });
                 self.arm(Token::Arrivals(index), until);
             }
             Round::Stop(error) => {
-                events.emit(&Event::AcceptFailed { address, error: &error, rest: None });
-                self.close_arrivals(listener);
+                if listener.door.fail(begun, error.raw_os_error().unwrap_or(0)) {
+                    // Somebody else may hold the broken socket: closing it is not enough.
+                    self.poller.remove(&*socket);
+                    events.emit(&Event::ListenerFailed { address, error: &error });
+                    self.close_arrivals(listener);
+                }
             }
         }
     }
@@ -69,10 +71,15 @@ impl Engine {
         listener.set_rest(rest);
         drop(self.poller.rest_listener(&*socket, Token::Arrivals(index).pack()));
         self.gate.await_leave();
-        // Somebody may have left before we could be seen to wait.
-        if rest == Rest::Full && self.gate.open() < self.gate.max() {
+        // Somebody may have left, or the limit been raised, before we could be seen to wait.
+        let (open, max) = self.gate.occupancy();
+        if rest == Rest::Full && open < max {
             self.arm_listener(index);
         }
+    }
+
+    pub(super) fn arm_listeners(&self) {
+        (0..self.sources.streams.len()).for_each(|index| self.arm_listener(index));
     }
 
     pub(super) fn arm_listener(&self, index: usize) {
@@ -81,6 +88,7 @@ impl Engine {
             return;
         }
         if let Some(socket) = listener.socket() {
+            listener.end_rest();
             drop(self.poller.arm_listener(&*socket, Token::Arrivals(index).pack()));
         }
     }

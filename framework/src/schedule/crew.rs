@@ -316,6 +316,13 @@ impl Crew {
         self.state.lock().awake == 0
     }
 
+    /// How many workers there are by now, how many of them are in a turn, and how many of these block.
+    pub(crate) fn census(&self) -> (usize, usize, usize) {
+        let count = |is: fn(&Member) -> bool| self.members.iter().filter(|m| is(m)).count();
+        let here = count(|member| !member.gone.load(Ordering::Acquire));
+        (here, count(|member| member.runs().is_some()), count(Member::is_blocked))
+    }
+
     /// Whether a worker's thread was ever started. (It may have blocked in a handler already.)
     pub(crate) fn has_started(&self) -> bool {
         self.state.lock().started > 0

@@ -197,7 +197,7 @@ impl Engine {
                 // Those who are queued are left to whoever else has the socket. It would be announced
                 // to us for as long as that one has it.
                 Some(socket) if socket.is_shared() => {
-                    drop(self.poller.remove(&*socket));
+                    self.poller.remove(&*socket);
                     self.close_arrivals(listener);
                 }
                 // If it fails, newcomers are merely accepted for longer.
@@ -208,7 +208,7 @@ impl Engine {
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
             match listener.socket() {
                 Some(socket) if listener.is_shared() => {
-                    drop(self.poller.remove_datagrams(&socket));
+                    self.poller.remove_datagrams(&socket);
                     listener.close_intake();
                 }
                 // Without it a drain lasts for as long as datagrams come faster than they are handled.
@@ -222,7 +222,8 @@ impl Engine {
         }
     }
 
-    fn tell_everybody(&self, why: Why) {
+    /// Gives everybody a reason for a turn.
+    pub(super) fn tell_everybody(&self, why: Why) {
         let connections = self.connections.occupants();
         for id in connections.chain(self.sessions.occupants()) {
             self.notify(id, why);
@@ -325,6 +326,11 @@ impl Engine {
     /// Somebody is about to serve: whoever drains waits for the report.
     pub(crate) fn will_serve(&self) {
         self.drain.serving.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether somebody serves, or is about to.
+    pub(super) fn is_served(&self) -> bool {
+        self.drain.serving.load(Ordering::SeqCst)
     }
 
     /// Nobody will serve any more: there is nothing to wait for.

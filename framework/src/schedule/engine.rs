@@ -4,9 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+use crate::config::MOST_SESSIONS;
 use crate::datagram::{DatagramListener, Session};
 use crate::desk::Why;
 use crate::event::{Event, HeldBy};
+use crate::handler::Factories;
 use crate::outbox::{Post, Reach};
 use crate::peer::ConnectionId;
 use crate::schedule::Concurrency;
@@ -30,6 +34,8 @@ use crate::timer::{Alarm, Moment, Timers};
 pub(crate) struct Sources {
     pub(crate) streams: Vec<Arc<StreamListener>>,
     pub(crate) datagrams: Vec<Arc<DatagramListener>>,
+    /// What makes the handlers of listeners that have no factory of their own.
+    pub(crate) factories: Factories,
 }
 
 /// How long a thread that polls may sleep when there is no event.
@@ -56,6 +62,8 @@ pub(crate) struct Engine {
     pub(super) drain: Drain,
     pub(super) ticks: Ticks,
     pub(super) shortage: Shortage,
+    /// Held while a limit that several places know is changed.
+    pub(super) adjusting: Mutex<()>,
     /// Threads that sleep in the poller, or are about to.
     asleep: AtomicUsize,
     /// One of them has been woken and has not stirred yet.
@@ -64,10 +72,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// A server at work, once somebody serves it. At most `max_connections` are open at first, and never
+    /// more than there is `room` for.
     pub(crate) fn new(
         core: Arc<Core>,
         concurrency: Concurrency,
-        max_connections: usize,
+        (max_connections, room): (usize, usize),
         sources: impl FnOnce(Weak<dyn Post>) -> crate::error::Result<Sources>,
     ) -> crate::error::Result<Arc<Self>> {
         let failed = |error| crate::Error::system("cannot make a poller", error);
@@ -75,15 +85,17 @@ impl Engine {
             true => Poller::in_memory(),
             false => Poller::new().map_err(failed)?,
         };
-        let (max, workers, allowance, shape) = match concurrency {
-            Concurrency::Inline => (max_connections, 1, 1, Shape::Leader),
+        let (workers, allowance, shape) = match concurrency {
+            Concurrency::Inline => (1, 1, Shape::Leader),
             Concurrency::Threads { max } => {
                 // One for datagrams and one for each tick, when all connections have theirs.
                 let workers = max + 1 + core.config.ticks.len();
-                (max_connections.min(max), workers, workers, Shape::Queue)
+                (workers, workers, Shape::Queue)
             }
-            Concurrency::Pool { workers } => (max_connections, workers, 1, Shape::Leader),
+            Concurrency::Pool { workers } => (workers, 1, Shape::Leader),
         };
+        let room = concurrency.connections_within(room.max(max_connections));
+        let max = room.min(max_connections);
         let mut bound = Ok(());
         let engine = Arc::new_cyclic(|me: &Weak<Self>| {
             let made = sources(me.clone());
@@ -93,8 +105,9 @@ impl Engine {
             });
             let tables = sources.datagrams.len();
             Self {
-                connections: Slots::new(max, 0),
-                sessions: Slots::new((core.config.max_sessions + 64) * tables, SESSION_TAG),
+                connections: Slots::new(room, 0),
+                // Those who are evicted keep their place until they have finished.
+                sessions: Slots::new((MOST_SESSIONS + 64) * tables, SESSION_TAG),
                 gate: Gate::new(max),
                 timers: Timers::new(),
                 ready: Ready::default(),
@@ -102,6 +115,7 @@ impl Engine {
                 drain: Drain::new(),
                 ticks: Ticks::new(&core.config.ticks),
                 shortage: Shortage::default(),
+                adjusting: Mutex::new(()),
                 asleep: AtomicUsize::new(0),
                 stirring: AtomicBool::new(false),
                 core,

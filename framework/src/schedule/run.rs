@@ -204,7 +204,7 @@ impl Engine {
 
     fn somebody_left(&self, reason: &CloseReason) {
         if self.gate.left() {
-            (0..self.sources.streams.len()).for_each(|index| self.arm_listener(index));
+            self.arm_listeners();
         }
         if self.core.is_draining() {
             self.drain.count(reason);
@@ -262,6 +262,6 @@ impl Host for WorkerHost<'_> {
     }
 
     fn stop_server(&self) {
-        self.engine.begin_drain(self.engine.core.config.drain_timeout);
+        self.engine.begin_drain(self.engine.core.live.drain_timeout());
     }
 }

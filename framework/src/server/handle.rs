@@ -12,7 +12,7 @@ use crate::config::FORCE_GRACE;
 use crate::error::Result;
 use crate::event::Stats;
 use crate::peer::Address;
-use crate::schedule::{DrainReport, Engine};
+use crate::schedule::{DrainReport, Engine, Status};
 
 /// A handle to a server: to stop it, to ask it, to wait for it. Cheap to clone; dropping it stops
 /// nothing.
@@ -21,7 +21,7 @@ use crate::schedule::{DrainReport, Engine};
 /// ended, and twice.
 #[derive(Clone)]
 pub struct ServerHandle {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     addresses: Arc<[Address]>,
     thread: Arc<Mutex<Option<JoinHandle<Result<DrainReport>>>>>,
 }
@@ -48,6 +48,27 @@ impl ServerHandle {
         self.engine.stats()
     }
 
+    /// What the server does at this moment: its stage, what each listener does with newcomers, who is there,
+    /// and its workers. Each part prints as one line.
+    ///
+    /// ```
+    /// use switchboard::{ListenerState, Next, Server, ServerStage, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let bound = server.tcp("127.0.0.1:0").bind()?;
+    /// let handle = bound.handle();
+    /// assert_eq!(handle.status().stage, ServerStage::Bound);
+    /// assert_eq!(handle.status().listeners[0].state, ListenerState::Waiting);
+    /// drop(bound);
+    /// assert_eq!(handle.status().stage, ServerStage::Stopped);
+    /// assert!(handle.status().listeners[0].to_string().ends_with(" closed"));
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.engine.status(&self.addresses)
+    }
+
     /// Begins to drain the server and returns at once: nobody new is let in beside those who are queued
     /// already, everybody is told, and what has not ended after `within` is ended. A second call can only
     /// bring that deadline forward.
@@ -58,7 +79,7 @@ impl ServerHandle {
     /// Begins a drain with the server's own drain timeout.
     #[cfg(feature = "signals")]
     pub(super) fn begin_default_drain(&self) {
-        self.engine.begin_drain(self.engine.core.config.drain_timeout);
+        self.engine.begin_drain(self.engine.core.live.drain_timeout());
     }
 
     /// Drains the server and waits for the end: at most `within` and half a second.

@@ -45,10 +45,10 @@ impl Server {
         self.config.check()?;
         self.check()?;
         let Self { defaults, listeners, config, mut hooks, .. } = self;
-        let max_connections = config.max_connections.unwrap_or(MOST_CONNECTIONS);
+        let most = config.initial.max_connections.unwrap_or(MOST_CONNECTIONS);
         let core = Arc::new(Core::in_memory(config, hooks.observers()));
         let mut addresses = Vec::new();
-        let engine = Engine::new(core.clone(), Concurrency::Inline, max_connections, |post| {
+        let engine = Engine::new(core.clone(), Concurrency::Inline, (most, most), |post| {
             let (core, sources) = (&core, Sources::default());
             let mut opening =
                 Opening { core, post, defaults: &defaults, sources, addresses: Vec::new() };

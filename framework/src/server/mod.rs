@@ -1,5 +1,6 @@
 //! The server as its user sees it: a builder, a bound server, and a handle to a running one.
 
+mod adjust;
 mod bound;
 mod front;
 mod handle;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::Framing;
-use crate::config::{Config, Overflow};
+use crate::config::{Config, Overflow, connections_beside_nothing};
 use crate::error::{Error, Result};
 use crate::filter::Verdict;
 use crate::handler::{DatagramHandler, Handler, StreamHandler};
@@ -183,14 +184,14 @@ impl Server {
 
     /// Connections that may be open at a time, exactly. The next ones wait in the kernel's queue.
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.config.max_connections = Some(connections);
+        self.config.initial.max_connections = Some(connections);
         self
     }
 
     /// Sessions of datagrams that each listener holds at a time, 1 to 1,048,576. The one used longest
     /// ago makes room, with [`CloseReason::Evicted`](crate::CloseReason::Evicted).
     pub fn max_sessions(mut self, sessions: usize) -> Self {
-        self.config.max_sessions = sessions;
+        self.config.initial.max_sessions = sessions;
         self
     }
 
@@ -202,42 +203,41 @@ impl Server {
 
     /// Asks [`Handler::idle`] after so long without a byte of the peer; `None`: never.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.idle_timeout = timeout.into();
+        self.config.initial.idle_timeout = timeout.into();
         self
     }
 
     /// Closes a connection on which a message takes longer, from its first byte to its last; `None`:
     /// never.
     pub fn message_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.message_timeout = timeout.into();
+        self.config.initial.message_timeout = timeout.into();
         self
     }
 
     /// Closes a connection whose peer takes none of the bytes that wait for it for so long; `None`:
     /// never.
     pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.write_timeout = timeout.into();
+        self.config.initial.write_timeout = timeout.into();
         self
     }
 
     /// How long a drain that nobody gave a time waits: at a signal, or after
     /// [`Next::StopServer`](crate::Next::StopServer).
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.config.drain_timeout = timeout;
+        self.config.initial.drain_timeout = timeout;
         self
     }
 
     /// Bytes that may wait for one peer. From a sixteenth of it on, the peer's connection is not read,
     /// until half of that is left.
     pub fn outbox_limit(mut self, bytes: usize) -> Self {
-        let (high, low) = (bytes / 16, bytes / 32);
-        self.config.marks = crate::config::Marks { low, high, cap: bytes };
+        self.config.initial.outbox_limit = bytes;
         self
     }
 
     /// What happens when a [`Remote`](crate::Remote) sends to a peer for whom as much waits as may.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.config.overflow = overflow;
+        self.config.initial.overflow = overflow;
         self
     }
 
@@ -264,14 +264,17 @@ impl Server {
         self.config.check()?;
         self.check()?;
         let descriptors = raise_descriptors();
-        let max_connections =
-            self.config.connections_under(descriptors.now, self.concurrency.descriptors_each());
+        let each = self.concurrency.descriptors_each();
+        let max_connections = self.config.connections_under(descriptors.now, each);
+        let room = connections_beside_nothing(descriptors.now, each);
         let failed = |error| Error::system("cannot make a wake-up", error);
-        let Self { defaults, listeners, concurrency, config, mut hooks } = self;
+        let Self { mut defaults, listeners, concurrency, config, mut hooks } = self;
+        let factories = defaults.services.make_replaceable();
         let core = Arc::new(Core::new(config, hooks.observers()).map_err(failed)?);
         let mut addresses = Vec::new();
-        let engine = Engine::new(core.clone(), concurrency, max_connections, |post| {
-            let (sources, core) = (Sources::default(), &core);
+        let limits = (max_connections, room);
+        let engine = Engine::new(core.clone(), concurrency, limits, |post| {
+            let (sources, core) = (Sources { factories, ..Sources::default() }, &core);
             let mut opening =
                 Opening { core, post, defaults: &defaults, sources, addresses: Vec::new() };
             listeners.into_iter().try_for_each(|listen| opening.open(listen))?;

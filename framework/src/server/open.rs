@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use crate::codec::Framing;
-use crate::config::Config;
 use crate::datagram::DatagramListener;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
@@ -65,15 +64,14 @@ impl Defaults {
         Err(Error::config(format!("{service} cannot serve {name}")))
     }
 
-    fn settings(&self, how: &How, config: &Config, post: &Weak<dyn Post>) -> LineSettings {
+    fn settings(&self, how: &How, core: &Core, post: &Weak<dyn Post>) -> LineSettings {
         let framing = match self.services_of(how) {
             // Whoever reads and writes bytes as they are has no framing, nor have its remotes.
             Services::Bytes(_) => Framing::raw(),
             _ => how.framing.as_ref().unwrap_or(&self.framing).clone(),
         };
         let filter = how.filter.as_ref().or(self.filter.as_ref()).cloned();
-        let (marks, overflow, post) = (config.marks, config.overflow, post.clone());
-        LineSettings { framing, filter, marks, overflow, post }
+        LineSettings { framing, filter, live: core.live.clone(), post: post.clone() }
     }
 }
 
@@ -156,7 +154,7 @@ impl Opening<'_> {
     }
 
     fn streams(&mut self, how: &How, sockets: Vec<Listener>) -> Result<()> {
-        let settings = Arc::new(self.defaults.settings(how, &self.core.config, &self.post));
+        let settings = Arc::new(self.defaults.settings(how, self.core, &self.post));
         let Some(factory) = self.defaults.services_of(how).of_streams() else {
             return self.defaults.misfit(how);
         };
@@ -172,7 +170,7 @@ impl Opening<'_> {
 
     /// A listener in memory: whoever connects is handed over.
     pub(super) fn streams_in_memory(&mut self, how: &How, address: Address) -> Result<()> {
-        let settings = Arc::new(self.defaults.settings(how, &self.core.config, &self.post));
+        let settings = Arc::new(self.defaults.settings(how, self.core, &self.post));
         let Some(factory) = self.defaults.services_of(how).of_streams() else {
             return self.defaults.misfit(how);
         };
@@ -183,7 +181,7 @@ impl Opening<'_> {
     }
 
     pub(super) fn datagrams(&mut self, how: &How, sockets: Vec<DatagramSocket>) -> Result<()> {
-        let settings = Arc::new(self.defaults.settings(how, &self.core.config, &self.post));
+        let settings = Arc::new(self.defaults.settings(how, self.core, &self.post));
         let first = self.sources.datagrams.len();
         for (index, socket) in (first..).zip(sockets) {
             let Some(service) = self.defaults.services_of(how).of_datagrams() else {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::datagram::DatagramService;
-use crate::handler::{DatagramHandler, Factory, Handler, StreamHandler};
+use crate::handler::{DatagramHandler, Factories, Factory, Handler, Replaceable, StreamHandler};
 use crate::peer::Peer;
 use crate::stream::ServiceFactory;
 
@@ -30,6 +30,23 @@ impl Services {
         H: StreamHandler,
     {
         Self::Bytes(Arc::new(move |peer| Box::new(factory(peer))))
+    }
+
+    /// Lets handlers be replaced while the server runs, and says where.
+    pub(super) fn make_replaceable(&mut self) -> Factories {
+        match self {
+            Self::Messages(factory) => {
+                let place = Replaceable::new(factory.clone());
+                *factory = place.factory();
+                Factories::Messages(place)
+            }
+            Self::Bytes(factory) => {
+                let place = Replaceable::new(factory.clone());
+                *factory = place.factory();
+                Factories::Bytes(place)
+            }
+            Self::Datagrams(_) => Factories::None,
+        }
     }
 
     /// What it is called, where it does not fit.

@@ -170,23 +170,23 @@ impl Connection {
     /// Whether as much waits for the peer that it is not read: from the high mark on, down to the low
     /// one.
     pub(crate) fn is_held(&mut self) -> bool {
-        let (waiting, marks) = (self.line.waiting(), &self.line.settings.marks);
+        let (waiting, marks) = (self.line.waiting(), self.line.settings.live.marks());
         self.held = waiting > if self.held { marks.low } else { marks.high };
         self.held
     }
 
     /// The next instant at which something is due. Pure.
     pub(crate) fn deadline(&self, core: &Core) -> Moment {
-        let config = &core.config;
+        let live = &core.live;
         let times = &self.times;
         let after = |since: Option<Moment>, timeout| {
             since.map_or(Moment::NEVER, |since| since.after(Core::span(timeout)))
         };
-        let write = after(times.stalled_since, config.write_timeout);
+        let write = after(times.stalled_since, live.write_timeout());
         match &self.phase {
             Phase::Open => {
-                let idle = after(Some(times.quiet_since), config.idle_timeout);
-                let message = after(times.partial_since, config.message_timeout);
+                let idle = after(Some(times.quiet_since), live.idle_timeout());
+                let message = after(times.partial_since, live.message_timeout());
                 let paused = times.paused_until.unwrap_or(Moment::NEVER);
                 // Whoever is paused cannot be late.
                 let reading = if times.paused_until.is_some() { paused } else { idle.min(message) };

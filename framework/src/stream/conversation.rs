@@ -177,7 +177,7 @@ impl Conversation<'_> {
             self.standing = Standing::Told;
             return Ok(false);
         }
-        let timeout = self.core.patience(self.core.config.idle_timeout);
+        let timeout = self.core.patience(self.core.live.idle_timeout());
         let _blocking = Blocking::begin(self.host);
         let signal = self.core.signal(draining);
         match self.conn.socket.wait(Interest::Read, signal, timeout)? {
@@ -236,7 +236,7 @@ impl Duplex for Conversation<'_> {
         for piece in bytes.chunks(TURN_BYTES) {
             self.with_sink(|sink| {
                 sink.send_raw(piece);
-                let high = sink.line.settings.marks.high;
+                let high = sink.line.settings.live.marks().high;
                 match &sink.failure {
                     None if sink.line.waiting() > high => sink.wait_until_at_most(high),
                     None => Ok(()),

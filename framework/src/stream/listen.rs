@@ -3,14 +3,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::outbox::LineSettings;
 use crate::peer::{Address, Peer};
 use crate::stream::ServiceFactory;
+use crate::stream::door::Doorway;
 use crate::sys::socket::{Listener, Socket};
-use crate::timer::Alarm;
+use crate::timer::{Alarm, Moment};
 
 /// A listener of a server for connections.
 pub(crate) struct StreamListener {
@@ -19,35 +21,51 @@ pub(crate) struct StreamListener {
     pub(crate) settings: Arc<LineSettings>,
     /// Wakes the accept loop after a rest.
     pub(crate) alarm: Alarm,
-    door: Mutex<Door>,
+    way_in: Mutex<WayIn>,
     /// How it is announced by the poller.
     rest: Mutex<Rest>,
+    pub(crate) door: Doorway,
 }
 
 /// Where those who connect come in.
 #[derive(Debug)]
-enum Door {
+enum WayIn {
     /// By the system.
-    Open(Arc<Listener>),
+    System(Arc<Listener>),
     /// A test hands them over.
-    InMemory,
+    Memory,
     /// Nowhere any more: the server has stopped, although a stuck handler may keep the rest alive.
     Closed,
 }
 
 /// Whether a listener is announced, and why not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rest {
-    /// The poller says when somebody is queued.
-    #[default]
-    Armed,
+    /// The poller says when somebody is queued. If accept(2) failed at the last try: how long it rested.
+    Armed { before: Option<Duration> },
     /// As many connections are open as may be; the next close arms it.
     Full,
-    /// accept(2) failed for want of something; a timer or the next close arms it. How long it rests
-    /// next time.
-    Failed(std::time::Duration),
+    /// accept(2) failed for want of something, with this error; a timer or the next close arms it.
+    Failed { errno: i32, span: Duration, until: Moment },
     /// It takes nobody any more, and nobody is queued: for good.
     Shut,
+}
+
+impl Default for Rest {
+    fn default() -> Self {
+        Self::Armed { before: None }
+    }
+}
+
+impl Rest {
+    /// How long the last rest was, if it was not enough so far.
+    pub(crate) fn span(self) -> Option<Duration> {
+        match self {
+            Self::Armed { before } => before,
+            Self::Full | Self::Shut => None,
+            Self::Failed { span, .. } => Some(span),
+        }
+    }
 }
 
 impl StreamListener {
@@ -62,8 +80,9 @@ impl StreamListener {
             factory,
             settings,
             alarm: Alarm::new(),
-            door: Mutex::new(Door::Open(Arc::new(socket))),
+            way_in: Mutex::new(WayIn::System(Arc::new(socket))),
             rest: Mutex::default(),
+            door: Doorway::new(),
         })
     }
 
@@ -73,25 +92,39 @@ impl StreamListener {
         factory: ServiceFactory,
         settings: Arc<LineSettings>,
     ) -> Self {
-        let (alarm, door, rest) = (Alarm::new(), Mutex::new(Door::InMemory), Mutex::default());
-        Self { address, factory, settings, alarm, door, rest }
+        Self {
+            address,
+            factory,
+            settings,
+            alarm: Alarm::new(),
+            way_in: Mutex::new(WayIn::Memory),
+            rest: Mutex::default(),
+            door: Doorway::new(),
+        }
     }
 
     pub(crate) fn socket(&self) -> Option<Arc<Listener>> {
-        match &*self.door.lock() {
-            Door::Open(socket) => Some(socket.clone()),
-            Door::InMemory | Door::Closed => None,
+        match &*self.way_in.lock() {
+            WayIn::System(socket) => Some(socket.clone()),
+            WayIn::Memory | WayIn::Closed => None,
         }
     }
 
     /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it.
     pub(crate) fn close(&self) -> bool {
-        let door = std::mem::replace(&mut *self.door.lock(), Door::Closed);
-        !matches!(door, Door::Closed)
+        self.door.close();
+        let way_in = std::mem::replace(&mut *self.way_in.lock(), WayIn::Closed);
+        !matches!(way_in, WayIn::Closed)
     }
 
     pub(crate) fn rest(&self) -> Rest {
         *self.rest.lock()
+    }
+
+    /// It is announced again.
+    pub(crate) fn end_rest(&self) {
+        let mut rest = self.rest.lock();
+        *rest = Rest::Armed { before: rest.span() };
     }
 
     pub(crate) fn set_rest(&self, rest: Rest) {

@@ -8,6 +8,8 @@
 
 pub(crate) mod listen;
 
+pub(crate) mod door;
+
 pub(crate) mod accept;
 
 pub(crate) mod admit;

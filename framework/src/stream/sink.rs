@@ -56,7 +56,7 @@ impl StreamSink<'_> {
 
     /// Writes early when much is collected, and waits for a peer for whom too much is.
     pub(super) fn relieve(&mut self) {
-        let marks = &self.line.settings.marks;
+        let marks = self.line.settings.live.marks();
         if self.out.len() < TURN_BYTES && self.line.waiting() <= marks.cap {
             return;
         }
@@ -83,7 +83,7 @@ impl StreamSink<'_> {
     /// timeout.
     pub(super) fn wait_until_at_most(&mut self, bytes: usize) -> io::Result<()> {
         let _blocking = Blocking::begin(self.host);
-        let timeout = self.core.config.write_timeout;
+        let timeout = self.core.live.write_timeout();
         let mut deadline = self.core.clock.now().after(Core::span(timeout));
         while self.line.waiting() > bytes {
             let now = self.core.clock.now();

@@ -162,21 +162,21 @@ impl Turn<'_> {
     /// A deadline has passed, or seems to have: which one?
     fn expire(&mut self) {
         let now = self.core.clock.now();
-        let config = &self.core.config;
+        let live = &self.core.live;
         let times = self.conn.times;
         let due = |since: Option<Moment>, timeout| {
             since.is_some_and(|since| since.after(Core::span(timeout)) <= now)
         };
-        if due(times.stalled_since, config.write_timeout) {
+        if due(times.stalled_since, live.write_timeout()) {
             return self.step(Step::Abort(CloseReason::SlowWrite));
         }
         match &self.conn.phase {
             Phase::Open if times.paused_until.is_some() || self.conn.left_over => {}
-            Phase::Open if due(times.partial_since, config.message_timeout) => {
+            Phase::Open if due(times.partial_since, live.message_timeout()) => {
                 self.step(Step::Close(CloseReason::SlowRead));
             }
             Phase::Open if self.received > 0 => {}
-            Phase::Open if due(Some(times.quiet_since), config.idle_timeout) => {
+            Phase::Open if due(Some(times.quiet_since), live.idle_timeout()) => {
                 self.conn.times.quiet_since = now;
                 self.idle();
             }

@@ -143,14 +143,18 @@ impl Poller {
     }
 
     /// As [`Poller::remove`].
-    pub(crate) fn remove_datagrams(&self, socket: &DatagramSocket) -> io::Result<()> {
-        self.remove(socket.descriptor()?)
+    pub(crate) fn remove_datagrams(&self, socket: &DatagramSocket) {
+        if let Ok(descriptor) = socket.descriptor() {
+            self.remove(descriptor);
+        }
     }
 
-    /// Announces nothing of this socket any more. (Closing a descriptor does so by itself, unless another
-    /// one of the same socket is open elsewhere.)
-    pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
-        Ok(epoll::delete(self.epoll()?, socket)?)
+    /// Announces nothing of this socket any more; one that is not registered is none the worse for it.
+    /// (Closing a descriptor does so by itself, unless another one of the same socket is open elsewhere.)
+    pub(crate) fn remove(&self, socket: impl AsFd) {
+        if let Ok(epoll) = self.epoll() {
+            let _ = epoll::delete(epoll, socket);
+        }
     }
 
     /// Wakes one thread out of [`Poller::wait`].
