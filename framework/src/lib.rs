@@ -67,6 +67,9 @@
 //! serves, a [`CloseReason`] for each peer, a [`SendError`] for what was not sent, a [`FrameError`] for bytes
 //! that are no message.
 //!
+//! **What tests it** is the module [`testing`]: a handler driven in memory, with a clock that the test
+//! moves; a real server that must leave nothing behind; peers that misbehave.
+//!
 //! # Concurrency
 //!
 //! One value of [`Concurrency`] selects how handlers run. Handlers are the same under each, and so is

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, Read, Write};
 use std::time::{Duration, Instant};
 
+use proptest::proptest;
 use switchboard::codec::Width;
 use switchboard::testing::{End, MemoryServer, Step};
 use switchboard::{
@@ -158,6 +159,28 @@ fn bytes_split_anywhere_are_the_same_messages() {
     let pieces = ["he", "llo\nwor", "ld\r\n\n", "end"].map(Step::send);
     let steps = pieces.into_iter().chain([Step::HalfClose]).collect::<Vec<_>>();
     play(lines(as_it_is), steps).is_the_same_everywhere();
+}
+
+proptest! {
+    /// However the network cuts a stream, the handler is called with the same messages.
+    #[test]
+    fn any_split_is_the_same(cuts in proptest::collection::vec(0..60_usize, 0..12), end in 0..2_u8) {
+        let bytes: &[u8] = b"one\r\ntwo\n\n\x00\xff three\nfour is longer than the rest\nfi";
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % bytes.len()).collect();
+        cuts.sort_unstable();
+        let run = |cuts: &[usize]| {
+            let journal = Journal::default();
+            let mut client = MemoryServer::new(lines(as_it_is)(&journal)).connect();
+            let mut from = 0;
+            for &cut in cuts.iter().chain([&bytes.len()]) {
+                client.send(&bytes[from..cut]);
+                from = cut;
+            }
+            if end == 0 { client.half_close() } else { client.reset() }
+            (client.calls(), client.received(), client.close_reason())
+        };
+        assert_eq!(run(&cuts), run(&[]));
+    }
 }
 
 #[test]

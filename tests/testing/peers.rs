@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use switchboard::testing::{End, MemoryServer, Step};
-use switchboard::{CloseReason, Framing, Next, Overflow, Remote, SendError, Server, handler_fn};
+use switchboard::{
+    CloseReason, Event, Framing, Group, Next, Overflow, Remote, SendError, Server, handler_fn,
+};
 
 /// Answers a number with so many bytes.
 fn generous() -> Server {
@@ -129,6 +131,62 @@ fn what_piles_up_for_a_peer_that_does_not_read_ends_it_or_is_dropped_as_it_was_s
         let newest = last.as_ref().is_some_and(|last| *last == "message 199");
         assert_eq!(newest, overflow == Overflow::DropOldest, "{overflow:?}: {last:?}");
     }
+}
+
+#[test]
+fn what_a_group_sends_reaches_its_members_and_nobody_else() {
+    let room = Group::new();
+    let joined = room.clone();
+    let server = Server::new(move |_peer| {
+        let room = joined.clone();
+        handler_fn(move |message, cx| {
+            match message {
+                b"join" => drop(room.join(&cx.remote())),
+                said => drop(room.send_except(said, cx.id())),
+            }
+            Ok(Next::Continue)
+        })
+    });
+    let server = server.framing(Framing::lines()).udp("127.0.0.1:0").tcp("127.0.0.1:0");
+    let server = MemoryServer::new(server);
+    let (mut ada, mut bob, mut far) = (server.connect(), server.connect(), server.correspond());
+    ada.say("join");
+    far.say("join");
+    bob.say("hello");
+    assert_eq!(ada.replies(), ["hello"]);
+    assert_eq!(far.replies(), ["hello"]);
+    assert_eq!(bob.replies(), [""; 0]);
+    ada.close();
+    assert_eq!(room.len(), 1, "who has left is no member any more");
+    room.send("from outside");
+    assert_eq!(far.replies(), ["from outside"]);
+}
+
+#[test]
+fn ticks_come_when_the_clock_is_moved_and_observers_hear_of_everything() {
+    let heard: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+    let (noted, ticks) = (heard.clone(), Arc::new(Mutex::new(0)));
+    let counted = ticks.clone();
+    let server = generous()
+        .on_tick(Duration::from_secs(60), move |_server| *counted.lock() += 1)
+        .observer(move |event: &Event<'_>| noted.lock().push(event.name()));
+    let server = MemoryServer::new(server);
+    server.advance(Duration::from_secs(59));
+    assert_eq!(*ticks.lock(), 0);
+    server.advance(Duration::from_secs(3600));
+    assert_eq!(*ticks.lock(), 60);
+    server.connect().half_close();
+    server.drain(Duration::from_secs(1));
+    let heard = heard.lock();
+    let told = [
+        "listener-started",
+        "connection-opened",
+        "connection-closed",
+        "draining",
+        "listener-stopped",
+        "drained",
+    ];
+    assert_eq!(*heard, told);
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Real servers for tests, and the peers that misbehave against them.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use switchboard::testing::{End, TestServer, bad};
 use switchboard::{CloseReason, Concurrency, Framing, Next, Server, handler_fn};
 
 use crate::harness::{Gate, Journal, Script};
+use crate::in_a_process_of_its_own;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
@@ -60,11 +60,31 @@ fn a_handler_that_does_not_end_fails_the_test_in_words() {
 }
 
 #[test]
+fn a_descriptor_that_is_left_behind_fails_the_test_that_counts_them() {
+    if !in_a_process_of_its_own("real::a_descriptor_that_is_left_behind") {
+        return;
+    }
+    let exchange = || {
+        let server = TestServer::spawn_alone(upper());
+        let met = bad::half_closes(server.addr(), b"hello\n", WITHIN).expect("a connection");
+        assert_eq!(met.received, b"HELLO\n");
+    };
+    exchange();
+    let leaks = || {
+        let server = TestServer::spawn_alone(upper());
+        let client = server.connect();
+        drop(server);
+        drop(client);
+    };
+    let failed = catch_unwind(leaks).expect_err("the client's descriptor is still there");
+    let text = failed.downcast::<String>().expect("a text");
+    assert!(text.contains("the process held"), "{text}");
+}
+
+#[test]
 fn slow_and_impatient_peers_get_all_their_replies() {
     let server = TestServer::spawn(upper());
-    let plays: [fn(SocketAddr, &[u8], Duration) -> std::io::Result<bad::Met>; 2] =
-        [bad::one_byte_at_a_time, bad::half_closes];
-    for play in plays {
+    for play in [bad::one_byte_at_a_time, bad::half_closes] {
         let met = play(server.addr(), b"hello\nworld\n", WITHIN).expect("a connection");
         assert_eq!(met.received, b"HELLO\nWORLD\n");
         assert_eq!((met.sent, met.received_in_all, met.end), (12, 12, End::Closed));

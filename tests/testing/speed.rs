@@ -6,6 +6,7 @@ use switchboard::testing::{self, MemoryServer};
 use switchboard::{Framing, Next, Server, handler_fn};
 
 use crate::harness::threads_named;
+use crate::in_a_process_of_its_own;
 
 fn upper() -> impl switchboard::Handler {
     handler_fn(|message, cx| {
@@ -48,22 +49,9 @@ fn a_message_in_memory_costs_microseconds() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// Other tests of this binary have servers and sockets of their own at the same time: so this one looks
-/// at what can only be its own. The highest descriptor that a new file gets would be one more for each
-/// that a server in memory holds.
 #[test]
 fn nothing_of_the_systems_is_taken() {
-    let exe = std::env::current_exe().expect("this test");
-    let alone = std::env::var_os("SWITCHBOARD_COUNTS_ALONE").is_some();
-    if !alone {
-        // Once more, in a process of its own, in which nothing else runs.
-        let status = std::process::Command::new(exe)
-            .args(["speed::nothing_of_the_systems_is_taken", "--exact", "--test-threads=1"])
-            .env("SWITCHBOARD_COUNTS_ALONE", "1")
-            .stdout(std::process::Stdio::null())
-            .status()
-            .expect("a process");
-        assert!(status.success(), "{status}");
+    if !in_a_process_of_its_own("speed::nothing_of_the_systems_is_taken") {
         return;
     }
     let count = |what: &str| std::fs::read_dir(what).map_or(0, Iterator::count);

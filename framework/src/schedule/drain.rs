@@ -305,7 +305,7 @@ impl Engine {
     }
 
     /// Makes the report, once the workers are home, and hands it to everybody who waits for it.
-    pub(super) fn report(&self) -> DrainReport {
+    fn report(&self) -> DrainReport {
         let report = self.report_so_far();
         for line in self.running() {
             self.core.events.emit(&Event::Stuck { id: line.id, peer: &line.peer });
@@ -398,11 +398,16 @@ impl Engine {
         }
         // Whoever is stuck in a handler does not come; everybody else is on the way.
         self.crew.join(if self.open() == 0 { FORCE_GRACE * 10 } else { FORCE_GRACE / 3 });
+        let report = self.finish();
+        served.map(|()| report)
+    }
+
+    /// Closes what is still open once the workers are home, and says how it went.
+    pub(super) fn finish(&self) -> DrainReport {
         self.close_who_is_left();
         self.end_ticks();
         self.close_datagrams();
-        let report = self.report();
-        served.map(|()| report)
+        self.report()
     }
 
     /// Works until the drain's end.

@@ -67,12 +67,15 @@ impl Engine {
             desk.now = self.core.clock.instant();
             let round = self.ready.len();
             if round == 0 {
-                return;
+                break;
             }
             for _ in 0..round {
                 let Some(token) = self.ready.pop() else { break };
                 self.run(token, 0, desk);
             }
+        }
+        if self.core.stage() == Stage::Stopped && !self.has_ended() {
+            self.finish();
         }
     }
 
@@ -83,6 +86,6 @@ impl Engine {
 
     /// The report of a drain that is over.
     pub(crate) fn report_in_memory(&self) -> Option<DrainReport> {
-        (self.core.stage() == Stage::Stopped).then(|| self.report())
+        self.has_ended().then(|| self.await_report(None))
     }
 }

@@ -21,11 +21,21 @@ pub(crate) struct StreamListener {
     pub(crate) settings: Arc<LineSettings>,
     /// Wakes the accept loop after a rest.
     pub(crate) alarm: Alarm,
-    /// Gone once the server has stopped, although a stuck handler may keep the rest alive.
-    socket: Mutex<Option<Arc<Listener>>>,
+    way_in: Mutex<WayIn>,
     /// How it is announced by the poller.
     rest: Mutex<Rest>,
     pub(crate) door: Doorway,
+}
+
+/// Where those who connect come in.
+#[derive(Debug)]
+enum WayIn {
+    /// By the system.
+    System(Arc<Listener>),
+    /// A test hands them over.
+    Memory,
+    /// Nowhere any more: the server has stopped, although a stuck handler may keep the rest alive.
+    Closed,
 }
 
 /// Whether a listener is announced, and why not.
@@ -70,7 +80,7 @@ impl StreamListener {
             factory,
             settings,
             alarm: Alarm::new(),
-            socket: Mutex::new(Some(Arc::new(socket))),
+            way_in: Mutex::new(WayIn::System(Arc::new(socket))),
             rest: Mutex::default(),
             door: Doorway::new(),
         })
@@ -82,19 +92,29 @@ impl StreamListener {
         factory: ServiceFactory,
         settings: Arc<LineSettings>,
     ) -> Self {
-        let (alarm, socket, rest) = (Alarm::new(), Mutex::new(None), Mutex::default());
-        Self { address, factory, settings, alarm, socket, rest, door: Doorway::new() }
+        Self {
+            address,
+            factory,
+            settings,
+            alarm: Alarm::new(),
+            way_in: Mutex::new(WayIn::Memory),
+            rest: Mutex::default(),
+            door: Doorway::new(),
+        }
     }
 
     pub(crate) fn socket(&self) -> Option<Arc<Listener>> {
-        self.socket.lock().clone()
+        match &*self.way_in.lock() {
+            WayIn::System(socket) => Some(socket.clone()),
+            WayIn::Memory | WayIn::Closed => None,
+        }
     }
 
     /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it.
     pub(crate) fn close(&self) -> bool {
         self.door.close();
-        let open = self.socket.lock().take();
-        open.is_some()
+        let way_in = std::mem::replace(&mut *self.way_in.lock(), WayIn::Closed);
+        !matches!(way_in, WayIn::Closed)
     }
 
     pub(crate) fn rest(&self) -> Rest {

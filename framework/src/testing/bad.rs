@@ -69,6 +69,25 @@ pub fn one_byte_at_a_time(addr: SocketAddr, bytes: &[u8], within: Duration) -> i
 
 /// Sends everything, finishes sending at once, and reads to the end.
 ///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::testing::{End, TestServer, bad};
+/// use switchboard::{Framing, Next, Server, handler_fn};
+///
+/// # let echo = || {
+/// #     handler_fn(|line, cx| {
+/// #         cx.send(line);
+/// #         Ok(Next::Continue)
+/// #     })
+/// # };
+/// let server = Server::new(move |_peer| echo()).framing(Framing::lines());
+/// let server = TestServer::spawn(server.write_timeout(Duration::from_millis(100)));
+/// let within = Duration::from_secs(20);
+/// let met = bad::half_closes(server.addr(), b"hello\n", within)?;
+/// assert_eq!((met.received.as_slice(), met.end), (&b"hello\n"[..], End::Closed));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 /// The connection is refused, or the system has no socket left.
 pub fn half_closes(addr: SocketAddr, bytes: &[u8], within: Duration) -> io::Result<Met> {
@@ -89,6 +108,25 @@ pub fn falls_silent(addr: SocketAddr, bytes: &[u8], within: Duration) -> io::Res
 
 /// Sends the same over and over and reads nothing, until the server has had enough of it.
 ///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::testing::{End, TestServer, bad};
+/// use switchboard::{Framing, Next, Server, handler_fn};
+///
+/// # let echo = || {
+/// #     handler_fn(|line, cx| {
+/// #         cx.send(line);
+/// #         Ok(Next::Continue)
+/// #     })
+/// # };
+/// let server = Server::new(move |_peer| echo()).framing(Framing::lines());
+/// let server = TestServer::spawn(server.write_timeout(Duration::from_millis(100)));
+/// let within = Duration::from_secs(20);
+/// let met = bad::never_reads(server.addr(), &b"x\n".repeat(32 * 1024), within)?;
+/// assert_eq!(met.end, End::Reset, "it is given up at the write timeout");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 /// The connection is refused, or the system has no socket left.
 pub fn never_reads(addr: SocketAddr, bytes: &[u8], within: Duration) -> io::Result<Met> {
@@ -98,6 +136,25 @@ pub fn never_reads(addr: SocketAddr, bytes: &[u8], within: Duration) -> io::Resu
 }
 
 /// Sends everything and resets the connection at once.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::testing::{TestServer, bad};
+/// use switchboard::{Framing, Next, Server, handler_fn};
+///
+/// # let echo = || {
+/// #     handler_fn(|line, cx| {
+/// #         cx.send(line);
+/// #         Ok(Next::Continue)
+/// #     })
+/// # };
+/// let server = Server::new(move |_peer| echo()).framing(Framing::lines());
+/// let server = TestServer::spawn(server.write_timeout(Duration::from_millis(100)));
+/// let within = Duration::from_secs(20);
+/// let met = bad::resets(server.addr(), b"hello\n", within)?;
+/// assert_eq!(met.sent, 6);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// The connection is refused, or the system has no socket left.
@@ -110,6 +167,25 @@ pub fn resets(addr: SocketAddr, bytes: &[u8], within: Duration) -> io::Result<Me
 
 /// Sends the same over and over, as fast as the server takes it, for half of the time; then finishes
 /// sending, and reads to the end. All the while it reads what comes.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::testing::{TestServer, bad};
+/// use switchboard::{Framing, Next, Server, handler_fn};
+///
+/// # let echo = || {
+/// #     handler_fn(|line, cx| {
+/// #         cx.send(line);
+/// #         Ok(Next::Continue)
+/// #     })
+/// # };
+/// let server = Server::new(move |_peer| echo()).framing(Framing::lines());
+/// let server = TestServer::spawn(server.write_timeout(Duration::from_millis(100)));
+/// let within = Duration::from_secs(20);
+/// let met = bad::floods(server.addr(), &b"hello\n".repeat(100), within / 50)?;
+/// assert!(met.sent > 600 && met.received_in_all > 600);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// The connection is refused, or the system has no socket or thread left.

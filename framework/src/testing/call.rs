@@ -67,6 +67,12 @@ impl PartialEq<[u8]> for Message {
     }
 }
 
+impl PartialEq<Vec<u8>> for Message {
+    fn eq(&self, bytes: &Vec<u8>) -> bool {
+        self.0 == *bytes
+    }
+}
+
 impl<const N: usize> PartialEq<&[u8; N]> for Message {
     fn eq(&self, bytes: &&[u8; N]) -> bool {
         self.0 == **bytes
@@ -186,7 +192,8 @@ impl fmt::Display for Call {
 
 impl PartialEq<str> for Call {
     fn eq(&self, line: &str) -> bool {
-        self.to_string() == line
+        let own = self.to_string();
+        own == line
     }
 }
 

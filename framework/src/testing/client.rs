@@ -74,11 +74,33 @@ impl Client {
     /// pieces is up to the test: the network cuts where it likes.
     ///
     /// What is sent to a server that has closed the connection is lost.
+    ///
+    /// ```
+    /// use switchboard::{Next, handler_fn, testing};
+    ///
+    /// let mut client = testing::connect(handler_fn(|message, cx| {
+    ///     cx.send(message);
+    ///     Ok(Next::Continue)
+    /// }));
+    /// client.send("hel");
+    /// client.send("lo");
+    /// assert_eq!(client.received(), "hello");
+    /// ```
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.play([Step::send(bytes)]);
     }
 
     /// Sends one message, framed as the server expects it.
+    ///
+    /// ```
+    /// use switchboard::testing::MemoryServer;
+    /// use switchboard::{Framing, Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let mut client = MemoryServer::new(server.framing(Framing::lines())).connect();
+    /// client.say("hello");
+    /// assert_eq!(client.calls()[1], "handle \"hello\" -> Continue");
+    /// ```
     ///
     /// # Panics
     /// The framing cannot carry it.
@@ -132,36 +154,119 @@ impl Client {
     }
 
     /// Finishes sending, and still receives.
+    ///
+    /// ```
+    /// use switchboard::{CloseReason, Next, handler_fn, testing};
+    ///
+    /// let mut client = testing::connect(handler_fn(|message, cx| {
+    ///     cx.send(message);
+    ///     Ok(Next::Continue)
+    /// }));
+    /// client.half_close();
+    /// assert_eq!(client.close_reason(), Some(CloseReason::PeerEof));
+    /// ```
     pub fn half_close(&mut self) {
         self.play([Step::HalfClose]);
     }
 
     /// Closes: it sends no more, and receives no more.
+    ///
+    /// ```
+    /// use switchboard::{CloseReason, Next, handler_fn, testing};
+    ///
+    /// let mut client = testing::connect(handler_fn(|message, cx| {
+    ///     cx.send(message);
+    ///     Ok(Next::Continue)
+    /// }));
+    /// client.close();
+    /// client.send("lost");
+    /// assert_eq!(client.close_reason(), Some(CloseReason::PeerEof));
+    /// ```
     pub fn close(&mut self) {
         self.play([Step::Close]);
     }
 
     /// Resets the connection.
+    ///
+    /// ```
+    /// use switchboard::{CloseReason, Next, handler_fn, testing};
+    ///
+    /// let mut client = testing::connect(handler_fn(|message, cx| {
+    ///     cx.send(message);
+    ///     Ok(Next::Continue)
+    /// }));
+    /// client.reset();
+    /// assert_eq!(client.close_reason(), Some(CloseReason::PeerReset));
+    /// ```
     pub fn reset(&mut self) {
         self.play([Step::Reset]);
     }
 
     /// Reads no more: what is sent to it piles up in the server.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchboard::{CloseReason, Next, handler_fn, testing};
+    ///
+    /// let mut client = testing::connect(handler_fn(|message, cx| {
+    ///     cx.send(message);
+    ///     Ok(Next::Continue)
+    /// }));
+    /// client.stop_reading();
+    /// client.send("hello");
+    /// client.advance(Duration::from_secs(30));
+    /// assert_eq!(client.close_reason(), Some(CloseReason::SlowWrite));
+    /// ```
     pub fn stop_reading(&mut self) {
         self.play([Step::ReadOnly(0)]);
     }
 
     /// Reads everything again.
+    ///
+    /// ```
+    /// use switchboard::{Next, handler_fn, testing};
+    ///
+    /// let mut client = testing::connect(handler_fn(|message, cx| {
+    ///     cx.send(message);
+    ///     Ok(Next::Continue)
+    /// }));
+    /// client.stop_reading();
+    /// client.send("hello");
+    /// assert_eq!(client.received(), "");
+    /// client.read_on();
+    /// assert_eq!(client.received(), "hello");
+    /// ```
     pub fn read_on(&mut self) {
         self.play([Step::ReadOn]);
     }
 
     /// Moves the clock of the server on, and fires what falls due on the way, in order.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchboard::{CloseReason, Next, handler_fn, testing};
+    ///
+    /// let mut client = testing::connect(handler_fn(|message, cx| {
+    ///     cx.send(message);
+    ///     Ok(Next::Continue)
+    /// }));
+    /// client.advance(Duration::from_secs(300));
+    /// assert_eq!(client.close_reason(), Some(CloseReason::IdleTimeout));
+    /// ```
     pub fn advance(&mut self, span: Duration) {
         self.world.advance(span);
     }
 
     /// Begins to drain its server; what has not ended after `within` is ended once the clock is there.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchboard::{CloseReason, Next, handler_fn, testing};
+    ///
+    /// let mut client = testing::connect(handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// client.drain(Duration::from_secs(5));
+    /// assert_eq!(client.close_reason(), Some(CloseReason::Draining));
+    /// ```
     pub fn drain(&mut self, within: Duration) {
         self.play([Step::Drain(within)]);
     }
@@ -237,6 +342,16 @@ impl Client {
     }
 
     /// How the server has ended the connection. Datagrams have none, and stay open.
+    ///
+    /// ```
+    /// use switchboard::testing::{self, End};
+    /// use switchboard::{Next, handler_fn};
+    ///
+    /// let mut client = testing::connect(handler_fn(|_message, _cx| Ok(Next::Abort)));
+    /// assert_eq!(client.end(), End::Open);
+    /// client.send("hello");
+    /// assert_eq!(client.end(), End::Reset);
+    /// ```
     #[must_use]
     pub fn end(&self) -> End {
         let Way::Stream(pipe) = &self.other.way else { return End::Open };
@@ -254,6 +369,14 @@ impl Client {
     }
 
     /// What its server has counted so far.
+    ///
+    /// ```
+    /// use switchboard::{Next, handler_fn, testing};
+    ///
+    /// let mut client = testing::connect(handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// client.send("hello");
+    /// assert_eq!(client.stats().messages, 1);
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.world.engine.stats()

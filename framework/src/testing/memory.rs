@@ -79,6 +79,18 @@ impl MemoryServer {
 
     /// Somebody connects to the listener for streams with this number, counted from 0.
     ///
+    /// ```
+    /// use switchboard::testing::MemoryServer;
+    /// use switchboard::{Framing, Listen, Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)))
+    ///     .tcp("127.0.0.1:0")
+    ///     .listen(Listen::unix("/run/echo.sock").framing(Framing::lines()));
+    /// let mut client = MemoryServer::new(server).connect_to(1);
+    /// client.send("a\nb\n");
+    /// assert_eq!(client.calls().len(), 3, "the second listener has lines");
+    /// ```
+    ///
     /// # Panics
     /// There is none.
     #[must_use]
@@ -175,12 +187,48 @@ impl MemoryServer {
     ///
     /// As in a server, a deadline is met when so much time has passed for certain: the clock counts whole
     /// milliseconds, and a step is one of them longer.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchboard::testing::MemoryServer;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)))
+    ///     .on_tick(Duration::from_secs(60), |_server| ());
+    /// let server = MemoryServer::new(server);
+    /// server.advance(Duration::from_secs(3600));
+    /// assert_eq!(server.stats().ticks, 60);
+    /// ```
     pub fn advance(&self, span: Duration) {
         self.world.advance(span);
     }
 
     /// Begins a drain: everybody is told. What has not ended after `within` is ended once the clock is
     /// there.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchboard::testing::MemoryServer;
+    /// use switchboard::{CloseReason, Context, Handler, Next, Server};
+    ///
+    /// struct Stubborn;
+    ///
+    /// impl Handler for Stubborn {
+    ///     fn handle(&mut self, _message: &[u8], _cx: &mut Context<'_>) -> std::io::Result<Next> {
+    ///         Ok(Next::Continue)
+    ///     }
+    ///     fn draining(&mut self, _cx: &mut Context<'_>) -> std::io::Result<Next> {
+    ///         Ok(Next::Continue)
+    ///     }
+    /// }
+    ///
+    /// let server = MemoryServer::new(Server::new(|_peer| Stubborn));
+    /// let client = server.connect();
+    /// server.begin_drain(Duration::from_secs(20));
+    /// assert_eq!(client.close_reason(), None);
+    /// server.advance(Duration::from_secs(20));
+    /// assert_eq!(client.close_reason(), Some(CloseReason::Forced));
+    /// ```
     pub fn begin_drain(&self, within: Duration) {
         self.world.engine.begin_drain(within);
         self.world.settle();
@@ -201,6 +249,7 @@ impl MemoryServer {
     /// assert!(report.is_clean());
     /// assert_eq!(client.close_reason(), Some(CloseReason::Draining));
     /// ```
+    #[expect(clippy::must_use_candidate, reason = "a report may well be of no interest")]
     pub fn drain(&self, within: Duration) -> DrainReport {
         self.begin_drain(within);
         loop {

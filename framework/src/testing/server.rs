@@ -14,6 +14,9 @@ use crate::server::{Server, ServerHandle};
 /// How long anything is waited for that is bound to come. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long what was given back may take to be gone.
+const SETTLED: Duration = Duration::from_secs(3);
+
 /// How often the system is asked whether what was given back is gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -46,9 +49,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// ```
 pub struct TestServer {
     handle: ServerHandle,
-    /// What the process held before, if that is to be compared.
-    before: Option<Census>,
     checks: Checks,
+    /// Dropped last: by then the handle has given up all that it held.
+    balance: Balance,
 }
 
 /// What is looked at when the server ends.
@@ -69,7 +72,7 @@ impl TestServer {
     pub fn spawn(server: Server) -> Self {
         let spawned = server.listening_anywhere().spawn();
         let handle = spawned.unwrap_or_else(|error| panic!("the server does not start: {error}"));
-        Self { handle, before: None, checks: Checks::All }
+        Self { handle, checks: Checks::All, balance: Balance { before: None } }
     }
 
     /// As [`spawn`](TestServer::spawn). At its end the process must have as many descriptors and threads
@@ -77,7 +80,7 @@ impl TestServer {
     ///
     /// Only for a test that has the process to itself: another one that opens a file at the same time
     /// would be taken for a leak. (Put it into a file of its own in `tests/`.) Connections of the test
-    /// count as well: drop them before the server.
+    /// count as well, and so do clones of the server's handle: drop them before the server.
     ///
     /// # Panics
     /// As [`spawn`](TestServer::spawn).
@@ -96,7 +99,7 @@ impl TestServer {
     pub fn spawn_alone(server: Server) -> Self {
         let before = Census::now();
         let mut server = Self::spawn(server);
-        server.before = Some(before);
+        server.balance.before = Some(before);
         server
     }
 
@@ -104,6 +107,7 @@ impl TestServer {
     #[must_use]
     pub fn without_checks(mut self) -> Self {
         self.checks = Checks::None;
+        self.balance.before = None;
         self
     }
 
@@ -136,6 +140,23 @@ impl TestServer {
     }
 
     /// A UDP socket that talks to its first UDP listener alone. Receiving fails after 10 s.
+    ///
+    /// ```
+    /// use switchboard::testing::TestServer;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| {
+    ///     handler_fn(|message, cx| {
+    ///         cx.send(message);
+    ///         Ok(Next::Continue)
+    ///     })
+    /// });
+    /// let server = TestServer::spawn(server.udp("127.0.0.1:0"));
+    /// let socket = server.correspond();
+    /// socket.send(b"hello")?;
+    /// assert_eq!(socket.recv(&mut [0; 64])?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Panics
     /// It has none, or the system has no socket left.
@@ -171,9 +192,6 @@ impl TestServer {
             faults.push(format!("somebody did not end within {PATIENCE:?} ({report})"));
         }
         faults.extend(sums_that_differ(&self.handle.stats()));
-        if let Some(before) = self.before {
-            faults.extend(before.leaked());
-        }
         faults
     }
 }
@@ -237,6 +255,20 @@ fn sums_that_differ(stats: &Stats) -> Vec<String> {
     broken.map(|(what, begun, ended)| format!("{what}: {begun} is not {ended}")).collect()
 }
 
+/// What the process held before, if that is to be compared with what it holds when this is dropped.
+struct Balance {
+    before: Option<Census>,
+}
+
+impl Drop for Balance {
+    fn drop(&mut self) {
+        let before = self.before.filter(|_| !std::thread::panicking());
+        if let Some(leaked) = before.and_then(Census::leaked) {
+            panic!("the server has ended, but {leaked}");
+        }
+    }
+}
+
 /// What the process holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Census {
@@ -257,7 +289,7 @@ impl Census {
 
     /// What is there that was not, once it had time to go.
     fn leaked(self) -> Option<String> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + SETTLED;
         let ticks = tick(LOOK_AGAIN);
         loop {
             let now = Self::now();
