@@ -13,27 +13,27 @@ use switchboard::{
 };
 
 matrix! {
-    a_silent_handler_sends_nothing: [udp];
-    a_datagram_one_byte_too_long_is_rejected_and_counted: [udp];
-    the_order_of_each_peer_is_kept: [udp];
-    the_order_of_a_peer_is_kept_behind_a_handler_that_blocks in [threads pool]: [udp];
-    a_burst_of_many_peers_is_answered_whole: [udp];
-    every_peer_has_a_session_of_its_own: [udp];
-    the_session_used_longest_ago_makes_room: [udp];
-    a_thousand_peers_hold_no_more_sessions_than_allowed: [udp];
-    a_reply_leaves_from_the_address_that_was_asked: [udp];
-    a_remote_sends_from_the_address_that_was_asked: [udp];
-    a_server_on_ipv6_answers: [udp];
-    a_dual_stack_server_answers_both_families: [udp];
-    a_loop_between_two_servers_dies_out: [udp];
-    a_loop_of_two_datagrams_dies_out: [udp];
-    a_peer_that_has_gone_ends_nothing: [udp];
-    a_reply_that_is_too_long_ends_its_session_alone: [udp];
-    a_second_server_on_the_port_is_refused: [udp];
-    service_ports_are_not_answered_unless_told_to: [udp];
-    datagrams_behind_a_pause_wait_and_too_many_are_counted: [udp];
-    a_session_that_closes_with_datagrams_waiting_begins_anew: [udp];
-    what_arrived_before_a_drain_is_still_answered: [udp];
+    a_silent_handler_sends_nothing: [udp unixgram];
+    a_datagram_one_byte_too_long_is_rejected_and_counted: [udp unixgram];
+    the_order_of_each_peer_is_kept: [udp unixgram];
+    the_order_of_a_peer_is_kept_behind_a_handler_that_blocks in [threads pool]: [udp unixgram];
+    a_burst_of_many_peers_is_answered_whole: [udp unixgram];
+    every_peer_has_a_session_of_its_own: [udp unixgram];
+    the_session_used_longest_ago_makes_room: [udp unixgram];
+    a_thousand_peers_hold_no_more_sessions_than_allowed: [udp unixgram];
+    a_reply_leaves_from_the_address_that_was_asked: [udp unixgram];
+    a_remote_sends_from_the_address_that_was_asked: [udp unixgram];
+    a_server_on_ipv6_answers: [udp unixgram];
+    a_dual_stack_server_answers_both_families: [udp unixgram];
+    a_loop_between_two_servers_dies_out: [udp unixgram];
+    a_loop_of_two_datagrams_dies_out: [udp unixgram];
+    a_peer_that_has_gone_ends_nothing: [udp unixgram];
+    a_reply_that_is_too_long_ends_its_session_alone: [udp unixgram];
+    a_second_server_on_the_port_is_refused: [udp unixgram];
+    service_ports_are_not_answered_unless_told_to: [udp unixgram];
+    datagrams_behind_a_pause_wait_and_too_many_are_counted: [udp unixgram];
+    a_session_that_closes_with_datagrams_waiting_begins_anew: [udp unixgram];
+    what_arrived_before_a_drain_is_still_answered: [udp unixgram];
 }
 
 fn dropped(stats: &Stats, reason: &str) -> u64 {

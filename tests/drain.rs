@@ -11,11 +11,11 @@ use harness::{Client, Journal, On, PATIENCE, Script, eventually, matrix};
 use switchboard::Next;
 
 matrix! {
-    nobody_is_reset_by_a_drain_under_load: [tcp];
-    clients_that_wait_in_the_queue_are_served: [tcp];
-    idle_connections_are_closed_in_order: [tcp];
-    requests_sent_before_the_drain_are_all_answered: [tcp];
-    a_drain_under_datagram_load_answers_all_it_has_taken: [udp];
+    nobody_is_reset_by_a_drain_under_load: [tcp unix];
+    clients_that_wait_in_the_queue_are_served: [tcp unix];
+    idle_connections_are_closed_in_order: [tcp unix];
+    requests_sent_before_the_drain_are_all_answered: [tcp unix];
+    a_drain_under_datagram_load_answers_all_it_has_taken: [udp unixgram];
 }
 
 /// What became of everybody's requests.

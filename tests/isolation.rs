@@ -11,15 +11,15 @@ use harness::{Journal, On, Script, eventually, matrix};
 use switchboard::{CloseReason, Context, Handler, Next, Peer, Server};
 
 matrix! {
-    a_panic_in_any_callback_ends_its_own_peer_alone: [tcp udp];
-    an_error_in_any_callback_ends_its_own_peer_alone: [tcp udp];
-    a_factory_that_panics_costs_its_own_peer_alone: [tcp udp];
-    a_panic_in_finish_is_contained: [tcp udp];
-    a_panic_in_a_destructor_is_contained: [tcp udp];
-    a_panic_whose_payload_panics_is_contained: [tcp udp];
-    a_panic_in_the_successor_of_a_switch_is_contained: [tcp udp];
-    a_peer_that_resets_costs_itself_alone: [tcp];
-    replies_collected_before_a_panic_are_flushed_before_the_end: [tcp];
+    a_panic_in_any_callback_ends_its_own_peer_alone: [tcp unix udp unixgram];
+    an_error_in_any_callback_ends_its_own_peer_alone: [tcp unix udp unixgram];
+    a_factory_that_panics_costs_its_own_peer_alone: [tcp unix udp unixgram];
+    a_panic_in_finish_is_contained: [tcp unix udp unixgram];
+    a_panic_in_a_destructor_is_contained: [tcp unix udp unixgram];
+    a_panic_whose_payload_panics_is_contained: [tcp unix udp unixgram];
+    a_panic_in_the_successor_of_a_switch_is_contained: [tcp unix udp unixgram];
+    a_peer_that_resets_costs_itself_alone: [tcp unix];
+    replies_collected_before_a_panic_are_flushed_before_the_end: [tcp unix];
 }
 
 /// Which callback is to go wrong: the one whose name the first message says.

@@ -11,23 +11,23 @@ use parking_lot::Mutex;
 use switchboard::{ErrorKind, Next, Server, ServerHandle, TcpServer, UdpServer};
 
 matrix! {
-    an_idle_server_stops_at_once: [tcp udp];
-    a_drain_before_serving_ends_it_as_it_begins: [tcp udp];
-    a_drain_called_right_after_spawn_returns: [tcp udp];
-    a_server_that_never_served_is_dropped_and_its_port_is_free: [tcp udp];
-    a_hundred_drains_at_once_agree: [tcp udp];
-    a_drain_inside_a_handler_returns_and_the_server_ends: [tcp udp];
-    a_handle_answers_after_the_end: [tcp udp];
-    the_port_is_free_at_once: [tcp udp];
-    a_handler_that_runs_may_finish_and_its_reply_arrives: [tcp udp];
-    a_stuck_handler_is_named_and_the_drain_returns in [threads pool]: [tcp udp];
-    a_handler_waiting_for_a_drain_signal_is_told: [tcp udp];
-    everybody_is_told_at_once: [tcp udp];
-    the_report_adds_up: [tcp];
-    a_second_drain_brings_the_deadline_forward: [tcp udp];
-    serving_on_the_callers_thread_returns_the_report: [tcp udp];
-    stop_server_ends_it_from_setup_too: [tcp udp];
-    a_drain_from_another_thread_while_a_handler_drains: [tcp udp];
+    an_idle_server_stops_at_once: [tcp unix udp unixgram];
+    a_drain_before_serving_ends_it_as_it_begins: [tcp unix udp unixgram];
+    a_drain_called_right_after_spawn_returns: [tcp unix udp unixgram];
+    a_server_that_never_served_is_dropped_and_its_port_is_free: [tcp unix udp unixgram];
+    a_hundred_drains_at_once_agree: [tcp unix udp unixgram];
+    a_drain_inside_a_handler_returns_and_the_server_ends: [tcp unix udp unixgram];
+    a_handle_answers_after_the_end: [tcp unix udp unixgram];
+    the_port_is_free_at_once: [tcp unix udp unixgram];
+    a_handler_that_runs_may_finish_and_its_reply_arrives: [tcp unix udp unixgram];
+    a_stuck_handler_is_named_and_the_drain_returns in [threads pool]: [tcp unix udp unixgram];
+    a_handler_waiting_for_a_drain_signal_is_told: [tcp unix udp unixgram];
+    everybody_is_told_at_once: [tcp unix udp unixgram];
+    the_report_adds_up: [tcp unix];
+    a_second_drain_brings_the_deadline_forward: [tcp unix udp unixgram];
+    serving_on_the_callers_thread_returns_the_report: [tcp unix udp unixgram];
+    stop_server_ends_it_from_setup_too: [tcp unix udp unixgram];
+    a_drain_from_another_thread_while_a_handler_drains: [tcp unix udp unixgram];
 }
 
 fn an_idle_server_stops_at_once(on: On) {

@@ -12,15 +12,15 @@ use harness::{
 use switchboard::{Concurrency, Framing, Listen, Next};
 
 matrix! {
-    a_server_leaves_nothing_behind: [tcp udp];
-    servers_come_and_go_without_a_trace: [tcp udp];
-    a_server_that_never_serves_leaves_nothing_behind: [tcp udp];
-    ten_thousand_panics_change_nothing: [tcp udp];
-    an_idle_server_makes_no_wake_ups: [tcp udp];
-    thousands_of_idle_connections_cost_no_thread in [inline pool]: [tcp];
-    threads_are_kept_and_reused in [threads]: [tcp];
-    t15_a_bind_that_fails_leaks_nothing: [tcp udp];
-    t27_threads_are_reaped in [threads]: [tcp];
+    a_server_leaves_nothing_behind: [tcp unix udp unixgram];
+    servers_come_and_go_without_a_trace: [tcp unix udp unixgram];
+    a_server_that_never_serves_leaves_nothing_behind: [tcp unix udp unixgram];
+    ten_thousand_panics_change_nothing: [tcp unix udp unixgram];
+    an_idle_server_makes_no_wake_ups: [tcp unix udp unixgram];
+    thousands_of_idle_connections_cost_no_thread in [inline pool]: [tcp unix];
+    threads_are_kept_and_reused in [threads]: [tcp unix];
+    t15_a_bind_that_fails_leaks_nothing: [tcp unix udp unixgram];
+    t27_threads_are_reaped in [threads]: [tcp unix];
 }
 
 fn a_server_leaves_nothing_behind(on: On) {

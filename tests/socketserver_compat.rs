@@ -12,16 +12,16 @@ use harness::{Client, Journal, On, PATIENCE, Running, Script, eventually, matrix
 use switchboard::{CloseReason, Next, Server, Stream, StreamHandler, TcpServer};
 
 matrix! {
-    t01_tcp_server in [inline]: [tcp];
-    t02_threading_tcp_server in [threads pool]: [tcp];
-    t03_a_foreign_child_is_not_reaped: [tcp udp];
-    t07_udp_server in [inline]: [udp];
-    t08_threading_udp_server in [threads pool]: [udp];
-    t13_shutdown_right_after_start: [tcp udp];
-    t14_close_immediately: [tcp udp];
-    t16_leaving_the_scope_closes_the_listener: [tcp udp];
-    t17_to_22_errors_and_panics_are_reported_once: [tcp udp];
-    t24_a_write_is_never_short: [tcp];
+    t01_tcp_server in [inline]: [tcp unix];
+    t02_threading_tcp_server in [threads pool]: [tcp unix];
+    t03_a_foreign_child_is_not_reaped: [tcp unix udp unixgram];
+    t07_udp_server in [inline]: [udp unixgram];
+    t08_threading_udp_server in [threads pool]: [udp unixgram];
+    t13_shutdown_right_after_start: [tcp unix udp unixgram];
+    t14_close_immediately: [tcp unix udp unixgram];
+    t16_leaving_the_scope_closes_the_listener: [tcp unix udp unixgram];
+    t17_to_22_errors_and_panics_are_reported_once: [tcp unix udp unixgram];
+    t24_a_write_is_never_short: [tcp unix];
 }
 
 /// Tests 1 to 12: three clients one after another send a line and read it back.
@@ -146,12 +146,12 @@ fn t24_a_write_is_never_short(on: On) {
 }
 
 matrix! {
-    x01_an_idle_server_stops_at_once: [tcp udp];
-    x05_nobody_is_served_after_the_end: [tcp];
-    x12_a_reply_under_way_arrives_during_a_drain: [udp];
-    x13_one_idle_and_one_active_client: [tcp];
-    x23_fifty_resets_are_counted: [tcp];
-    x33_a_burst_of_connections_is_served_whole: [tcp];
+    x01_an_idle_server_stops_at_once: [tcp unix udp unixgram];
+    x05_nobody_is_served_after_the_end: [tcp unix];
+    x12_a_reply_under_way_arrives_during_a_drain: [udp unixgram];
+    x13_one_idle_and_one_active_client: [tcp unix];
+    x23_fifty_resets_are_counted: [tcp unix];
+    x33_a_burst_of_connections_is_served_whole: [tcp unix];
 }
 
 fn x01_an_idle_server_stops_at_once(on: On) {
