@@ -325,7 +325,7 @@ fn a_conversation_has_a_remote_and_knows_its_peer(on: On) {
             line(stream)?;
             let remote = stream.remote();
             assert_eq!((remote.id(), remote.peer()), (stream.id(), stream.peer()));
-            let peer = stream.peer().to_string();
+            let peer = stream.peer().address().to_string();
             let other = std::thread::Builder::new().spawn(move || remote.send("unasked\n"))?;
             other.join().expect("it does not panic").map_err(io::Error::other)?;
             writeln!(stream, "{peer}")?;
@@ -333,7 +333,7 @@ fn a_conversation_has_a_remote_and_knows_its_peer(on: On) {
         }),
     );
     let mut client = server.client();
-    let expected = format!("tcp://{}", client.local());
+    let expected = client.address().to_string();
     client.say("x");
     let mut heard = [client.hear(), client.hear()];
     heard.sort();

@@ -160,7 +160,11 @@ fn a_peer_that_does_not_read_is_reset_at_the_write_timeout(on: On) {
     let took = began.elapsed();
     assert!(took >= 2 * SHORT && took < LATEST, "{took:?}");
     eventually("it is counted", || server.stats().closed_for(&CloseReason::SlowWrite) == 1);
-    assert!(client.rest().is_err(), "what it has not read is gone with the connection");
+    match client.rest() {
+        // No reset here: what has reached the peer's own queue stays there.
+        Ok(heard) if on.is_unix() => assert!(heard.len() < 2_000 * 8_000, "{}", heard.len()),
+        heard => assert!(heard.is_err(), "what it has not read is gone with the connection"),
+    }
 }
 
 fn a_peer_that_reads_slowly_keeps_its_connection(on: On) {

@@ -18,7 +18,8 @@ matrix! {
     a_panic_in_a_destructor_is_contained: [tcp unix udp unixgram];
     a_panic_whose_payload_panics_is_contained: [tcp unix udp unixgram];
     a_panic_in_the_successor_of_a_switch_is_contained: [tcp unix udp unixgram];
-    a_peer_that_resets_costs_itself_alone: [tcp unix];
+    a_peer_that_resets_costs_itself_alone: [tcp];
+    a_peer_that_leaves_its_reply_unread_costs_itself_alone: [unix];
     replies_collected_before_a_panic_are_flushed_before_the_end: [tcp unix];
 }
 
@@ -224,6 +225,22 @@ fn a_peer_that_resets_costs_itself_alone(on: On) {
             _ => assert_eq!(client.ask("x"), "X"),
         }
         client.reset();
+        assert_eq!(bystander.ask("still there"), "STILL THERE");
+    }
+    eventually("all are gone", || server.stats().connections_open == 1);
+    assert_eq!(server.stats().closed_for(&CloseReason::PeerReset), 50);
+}
+
+/// Over Unix sockets this is what a reset is.
+fn a_peer_that_leaves_its_reply_unread_costs_itself_alone(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    let mut bystander = server.client();
+    for _ in 0..50 {
+        let mut client = server.client();
+        client.say("x");
+        client.wait_for_more();
+        drop(client);
         assert_eq!(bystander.ask("still there"), "STILL THERE");
     }
     eventually("all are gone", || server.stats().connections_open == 1);

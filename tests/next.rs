@@ -53,6 +53,10 @@ fn abort_resets_and_unsent_replies_are_lost(on: On) {
         journal.wait_for("finish aborted");
         assert_eq!(client.ask("two"), "two");
         assert_eq!(journal.count("setup"), 2);
+    } else if on.is_unix() {
+        // These know no reset, but what was not sent is lost here as well.
+        client.hears_only("");
+        journal.wait_for("finish aborted");
     } else {
         let error = client.rest().expect_err("a reset");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);

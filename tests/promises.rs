@@ -158,7 +158,7 @@ fn setup_runs_once_and_finish_exactly_once(on: On) {
             assert_eq!(client.hear(), "heard");
             client.say(ending);
             if round % 2 == 0 && !on.is_datagram() {
-                client.reset();
+                client.vanish();
             }
         }
     }

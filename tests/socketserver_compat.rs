@@ -31,7 +31,7 @@ fn three_clients_one_after_another(on: On) {
         cx.send(message);
         Ok(Next::Continue)
     }));
-    assert_ne!(server.addr().port(), 0, "the real address is known");
+    assert!(!server.address().to_string().ends_with(":0"), "the real address is known");
     for _ in 0..3 {
         assert_eq!(server.client().ask("hello world"), "hello world");
     }
@@ -82,12 +82,11 @@ fn t14_close_immediately(on: On) {
 
 fn t16_leaving_the_scope_closes_the_listener(on: On) {
     let journal = Journal::default();
-    let addr = {
+    let address = {
         let bound = on.listening(Script::new(&journal).server()).bind().expect("bound");
-        bound.addresses()[0].socket_addr().expect("an address")
+        bound.addresses()[0].clone()
     };
-    let again = Script::new(&journal).server();
-    let again = if on.is_datagram() { again.udp(addr) } else { again.tcp(addr) };
+    let again = on.listening_on(Script::new(&journal).server(), &address);
     drop(again.bind().expect("the address is free"));
 }
 
@@ -150,7 +149,7 @@ matrix! {
     x05_nobody_is_served_after_the_end: [tcp unix];
     x12_a_reply_under_way_arrives_during_a_drain: [udp unixgram];
     x13_one_idle_and_one_active_client: [tcp unix];
-    x23_fifty_resets_are_counted: [tcp unix];
+    x23_fifty_resets_are_counted: [tcp];
     x33_a_burst_of_connections_is_served_whole: [tcp unix];
 }
 
@@ -171,7 +170,7 @@ fn x05_nobody_is_served_after_the_end(on: On) {
     let server = on.play(Script::new(&journal));
     assert_eq!(server.client().ask("x"), "X");
     server.stop();
-    assert!(std::net::TcpStream::connect(server.addr()).is_err());
+    assert!(Client::try_of(server.address()).is_err());
 }
 
 fn x12_a_reply_under_way_arrives_during_a_drain(on: On) {

@@ -352,7 +352,7 @@ fn a_reset_while_much_waits_ends_the_connection_alone(on: On) {
         client.say("flood");
         client.say("flood");
         journal.wait_for("handle flood");
-        client.reset();
+        client.vanish();
         assert_eq!(server.client().ask("ping"), "ping");
     }
     journal.wait_for_so_many(10, "finish peer-reset");

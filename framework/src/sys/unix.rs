@@ -35,7 +35,8 @@ pub(super) fn from_system(addr: Option<SocketAddrAny>) -> UnixName {
     let Some(addr) = addr.and_then(|addr| SocketAddrUnix::try_from(addr).ok()) else {
         return UnixName::unnamed();
     };
-    if let Some(bytes) = addr.abstract_name() {
+    // (rustix reads a socket without a name as an abstract one of no bytes.)
+    if let Some(bytes) = addr.abstract_name().filter(|bytes| !bytes.is_empty()) {
         return UnixName::in_abstract(bytes);
     }
     match addr.path_bytes() {
