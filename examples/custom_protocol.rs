@@ -119,10 +119,99 @@ impl Handler for Session {
     }
 }
 
+/// The server with an empty store, wherever it will listen: `main` serves it, and the tests drive it.
+fn key_value_server() -> Server {
+    let store = Arc::<Store>::default();
+    Server::new(move |_peer| Session { store: store.clone() })
+        .framing(Framing::lines().max_frame(4096).skip_overlong())
+}
+
 fn main() -> switchboard::Result<Outcome> {
     let cli = Cli::parse();
-    let store = Arc::<Store>::default();
-    let server = Server::new(move |_peer| Session { store: store.clone() })
-        .framing(Framing::lines().max_frame(4096).skip_overlong());
+    let server = key_value_server();
     run(cli.listen.iter().fold(server, |server, url| server.listen(url.listen())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use switchboard::CloseReason;
+    use switchboard::testing::{Client, MemoryServer};
+
+    use super::*;
+
+    fn connect() -> Client {
+        MemoryServer::new(key_value_server()).connect()
+    }
+
+    #[test]
+    fn what_was_set_is_there_until_it_is_deleted() {
+        let mut client = connect();
+        assert_eq!(client.ask("SET colour sky blue"), "OK");
+        assert_eq!(client.ask("GET colour"), "= sky blue");
+        assert_eq!(client.ask("DEL colour"), "OK");
+        assert_eq!(client.ask("GET colour"), "NONE");
+        assert_eq!(client.ask("DEL colour"), "NONE");
+    }
+
+    #[test]
+    fn commands_arrive_in_pieces_and_several_at_a_time() {
+        let mut client = connect();
+        client.send("SET a");
+        assert!(client.replies().is_empty(), "half a command is none");
+        client.send(" 1\nSET b 2\nKE");
+        client.send("YS\n");
+        assert_eq!(client.replies(), ["OK", "OK", "2 KEYS", "a", "b"]);
+    }
+
+    #[test]
+    fn all_peers_share_one_store() {
+        let server = MemoryServer::new(key_value_server().udp("127.0.0.1:0").tcp("127.0.0.1:0"));
+        let (mut ada, mut bob, mut far) = (server.connect(), server.connect(), server.correspond());
+        assert_eq!(ada.ask("SET colour blue"), "OK");
+        assert_eq!(bob.ask("GET colour"), "= blue");
+        assert_eq!(far.ask("GET colour"), "= blue", "over datagrams as well");
+    }
+
+    #[test]
+    fn what_is_no_command_is_answered_and_the_conversation_goes_on() {
+        let mut client = connect();
+        assert_eq!(client.ask("HELLO"), "ERR say SET KEY VALUE, GET KEY, DEL KEY, KEYS or QUIT");
+        client.send([b"SET ".as_slice(), &[0xff], b" x\n"].concat());
+        assert_eq!(client.replies(), ["ERR this is not UTF-8"]);
+        client.send(format!("SET long {}\nKEYS\n", "x".repeat(5000)));
+        let replies = client.replies();
+        assert_eq!(replies[0], "ERR line longer than the maximum of 4096 bytes, skipped");
+        assert_eq!(replies[1], "0 KEYS");
+    }
+
+    #[test]
+    fn whoever_quits_gets_a_last_word() {
+        let mut client = connect();
+        client.send("QUIT\nSET too late\n");
+        assert_eq!(client.replies(), ["BYE"]);
+        assert_eq!(client.close_reason(), Some(CloseReason::Done));
+        assert_eq!(
+            client.calls(),
+            ["setup -> Continue", "handle \"QUIT\" -> Close", "finish done"]
+        );
+    }
+
+    #[test]
+    fn a_silent_peer_is_told_that_it_is_closed() {
+        let mut client = connect();
+        client.advance(Duration::from_secs(300));
+        assert_eq!(client.replies(), ["BYE you have been silent for long"]);
+        assert_eq!(client.close_reason(), Some(CloseReason::IdleTimeout));
+    }
+
+    #[test]
+    fn everybody_is_told_when_the_server_stops() {
+        let server = MemoryServer::new(key_value_server());
+        let mut client = server.connect();
+        assert!(server.drain(Duration::from_secs(5)).is_clean());
+        assert_eq!(client.replies(), ["BYE the server is stopping"]);
+        assert_eq!(client.close_reason(), Some(CloseReason::Draining));
+    }
 }

@@ -14,14 +14,15 @@ use clap::Parser;
 use switchboard::{Handler, Outcome, Server};
 use switchboard_handlers::{Escaped, Fixed, Inspect, Once, Silent, Upper};
 
-use common::{ServerOptions, Url, run, say};
+use common::{ListenUrl, ServerOptions, run, say};
 
 /// Answers in upper case, over TCP and UDP at once.
 #[derive(Parser, Debug)]
 struct Cli {
-    /// Where to listen; repeatable: tcp://HOST:PORT, udp://HOST:PORT, tcp://[::1]:0
+    /// Where to listen; repeatable: tcp://HOST:PORT, udp://HOST:PORT, tcp://[::1]:0; with settings of
+    /// its own: 'tcp://HOST:PORT?framing=lines&max-frame=512'
     #[arg(long, value_name = "URL", default_values = ["tcp://127.0.0.1:9999", "udp://127.0.0.1:9999"])]
-    listen: Vec<Url>,
+    listen: Vec<ListenUrl>,
 
     /// Answers this text instead
     #[arg(long, value_name = "TEXT", conflicts_with = "no_reply")]
@@ -65,6 +66,5 @@ fn main() -> switchboard::Result<Outcome> {
         }
         handler
     });
-    let server = cli.listen.iter().fold(server, |server, url| server.listen(url.listen()));
-    run(cli.options.apply(server))
+    run(cli.options.apply(server, &cli.listen))
 }

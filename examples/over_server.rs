@@ -13,14 +13,15 @@ use clap::builder::NonEmptyStringValueParser;
 use switchboard::{Outcome, Server};
 use switchboard_handlers::{Over, QuitWords, Upper};
 
-use common::{ServerOptions, Url, run};
+use common::{ListenUrl, ServerOptions, run};
 
 /// Answers in upper case until the peer says a quit word.
 #[derive(Parser, Debug)]
 struct Cli {
-    /// Where to listen; repeatable: tcp://HOST:PORT, udp://HOST:PORT, tcp://[::1]:0
+    /// Where to listen; repeatable: tcp://HOST:PORT, udp://HOST:PORT, tcp://[::1]:0; with settings of
+    /// its own: 'tcp://HOST:PORT?framing=lines&max-frame=512'
     #[arg(long, value_name = "URL", default_values = ["tcp://127.0.0.1:9997"])]
-    listen: Vec<Url>,
+    listen: Vec<ListenUrl>,
 
     /// A message that ends the conversation, white space at its ends aside; repeatable
     #[arg(long, default_values = ["over"], value_parser = NonEmptyStringValueParser::new())]
@@ -49,6 +50,5 @@ fn main() -> switchboard::Result<Outcome> {
         quit = quit.stop_server();
     }
     let server = Server::new(move |_peer| Over::with_words(Upper, quit.clone()));
-    let server = cli.listen.iter().fold(server, |server, url| server.listen(url.listen()));
-    run(cli.options.apply(server))
+    run(cli.options.apply(server, &cli.listen))
 }

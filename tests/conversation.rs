@@ -335,9 +335,8 @@ fn a_conversation_has_a_remote_and_knows_its_peer(on: On) {
     let mut client = server.client();
     let expected = client.address().to_string();
     client.say("x");
-    let mut heard = [client.hear(), client.hear()];
-    heard.sort();
-    assert_eq!(heard, [expected, "unasked".to_owned()]);
+    let heard = [client.hear(), client.hear()];
+    assert!(heard.contains(&expected) && heard.contains(&"unasked".to_owned()), "{heard:?}");
 }
 
 #[test]

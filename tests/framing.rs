@@ -12,10 +12,16 @@ matrix! {
     lines_are_the_same_byte_by_byte_and_glued: [tcp unix];
     crlf_and_lf_end_a_line_and_a_last_line_needs_neither: [tcp unix];
     prefixed_messages_are_the_same_byte_by_byte_and_glued: [tcp unix];
+    delimited_messages_are_the_same_byte_by_byte_and_glued: [tcp unix];
+    messages_of_fixed_length_are_the_same_byte_by_byte_and_glued: [tcp unix];
+    an_answer_of_another_length_than_the_fixed_one_ends_the_connection: [tcp unix];
+    a_length_that_is_no_integer_is_a_bad_frame: [tcp unix];
     a_message_of_the_greatest_length_passes_and_one_more_does_not: [tcp unix];
     an_over_long_line_ends_the_connection_before_its_end_arrives: [tcp unix];
     an_over_long_line_may_be_skipped: [tcp unix];
-    a_line_skipped_for_ever_falls_under_the_message_timeout: [tcp unix];
+    an_over_long_delimited_message_may_be_skipped: [tcp unix];
+    a_message_skipped_for_ever_falls_under_the_message_timeout: [tcp unix];
+    what_was_skipped_to_its_end_does_not_count_for_the_message_timeout: [tcp unix];
     a_negative_length_is_a_bad_frame: [tcp unix];
     a_gibibyte_announced_and_never_sent_is_refused_at_once: [tcp unix];
     a_large_message_announced_and_never_sent_takes_no_memory: [tcp unix];
@@ -74,12 +80,53 @@ fn prefixed_messages_are_the_same_byte_by_byte_and_glued(on: On) {
         (Width::U32Be, b"\0\0\0\x03"),
         (Width::U32Le, b"\x03\0\0\0"),
         (Width::I32Le, b"\x03\0\0\0"),
+        (Width::Varint, b"\x03"),
     ] {
         let journal = Journal::default();
         let server = measuring(on, &journal, Framing::length_prefix(width));
         let empty = vec![0; prefix.len()];
         however_it_comes(&server, &[prefix, b"abc", &empty, prefix, b"xyz"].concat(), "3\n0\n3\n");
     }
+}
+
+fn delimited_messages_are_the_same_byte_by_byte_and_glued(on: On) {
+    let journal = Journal::default();
+    let server = measuring(on, &journal, Framing::delimiter(b"aab"));
+    however_it_comes(&server, b"oneaabaabaaabaathreeaab", "3\n0\n1\n7\n");
+    let server = measuring(on, &journal, Framing::delimiter(b"\0"));
+    however_it_comes(&server, b"one\0\0three3\0last", "3\n0\n6\n4\n");
+}
+
+fn messages_of_fixed_length_are_the_same_byte_by_byte_and_glued(on: On) {
+    let journal = Journal::default();
+    let server = measuring(on, &journal, Framing::fixed(4));
+    however_it_comes(&server, b"one.two.four", "4\n4\n4\n");
+    let unfinished = "stream ended in the middle of a frame, after 2 bytes of it\n";
+    however_it_comes(&server, b"one.tw", &format!("4\n{unfinished}"));
+}
+
+fn an_answer_of_another_length_than_the_fixed_one_ends_the_connection(on: On) {
+    let journal = Journal::default();
+    let script = Script::new(&journal).handle(|message, cx| {
+        cx.send(if message == b"good" { "fine" } else { "too long" });
+        Ok(Next::Continue)
+    });
+    let server = Running::of(on.framed(script.server(), Framing::fixed(4)));
+    let mut client = server.client();
+    client.send_bytes(b"goodbad.good");
+    client.hears_only("fine");
+    drop(client);
+    journal.wait_for("finish handler-err: message of 8 bytes where every message has 4");
+}
+
+fn a_length_that_is_no_integer_is_a_bad_frame(on: On) {
+    let journal = Journal::default();
+    let server = measuring(on, &journal, Framing::length_prefix(Width::Varint));
+    let mut client = server.client();
+    client.send_bytes(&[b"\x01a\x82\x00bc", &[0xff; 20][..]].concat());
+    client.hears_only("1\n2\nframe length of more than 10 bytes or 64 bits\n");
+    drop(client);
+    journal.wait_for("finish bad-frame");
 }
 
 fn a_message_of_the_greatest_length_passes_and_one_more_does_not(on: On) {
@@ -130,10 +177,37 @@ fn an_over_long_line_may_be_skipped(on: On) {
     assert_eq!(journal.count("rejected"), 4);
 }
 
-fn a_line_skipped_for_ever_falls_under_the_message_timeout(on: On) {
+fn an_over_long_delimited_message_may_be_skipped(on: On) {
+    let journal = Journal::default();
+    let script = Script::new(&journal).rejected(|_, cx| {
+        cx.send("skipped");
+        Ok(Next::Continue)
+    });
+    let framing = Framing::delimiter(b"--").max_frame(10).skip_overlong();
+    let server = Running::of(on.framed(script.server(), framing));
+    let sent = [b"a--", &[b'-', b'y'].repeat(5_000)[..], b"----b--"].concat();
+    however_it_comes_in_pieces(&server, &sent, "A--skipped----B--");
+}
+
+/// As [`however_it_comes`], for much: in pieces of several sizes.
+fn however_it_comes_in_pieces(server: &Running, sent: &[u8], expected: &str) {
+    for size in [97, 1024, sent.len() - 6, sent.len()] {
+        let mut client = server.client();
+        sent.chunks(size).for_each(|piece| client.send_bytes(piece));
+        client.finish_sending();
+        client.hears_only(expected);
+    }
+}
+
+fn a_message_skipped_for_ever_falls_under_the_message_timeout(on: On) {
+    skipped_for_ever(on, Framing::lines());
+    skipped_for_ever(on, Framing::delimiter(b"xy"));
+}
+
+fn skipped_for_ever(on: On, framing: Framing) {
     let journal = Journal::default();
     let script = Script::new(&journal).rejected(|_, _| Ok(Next::Continue));
-    let framing = Framing::lines().max_frame(10).skip_overlong();
+    let framing = framing.max_frame(10).skip_overlong();
     let server = script.server().message_timeout(Duration::from_millis(150));
     let server = Running::of(on.framed(server, framing));
     let mut client = server.client();
@@ -145,6 +219,22 @@ fn a_line_skipped_for_ever_falls_under_the_message_timeout(on: On) {
         let _ = ticks.recv();
     }
     journal.wait_for("finish slow-read");
+}
+
+fn what_was_skipped_to_its_end_does_not_count_for_the_message_timeout(on: On) {
+    // (The last byte of the delimiter is not a line feed.)
+    for (framing, end) in [(Framing::lines(), "\r\n"), (Framing::delimiter(b"\n;"), "\n;")] {
+        let journal = Journal::default();
+        let script = Script::new(&journal).rejected(|_, _| Ok(Next::Continue));
+        let framing = framing.max_frame(10).skip_overlong();
+        let timeouts = script.server().message_timeout(Duration::from_millis(100));
+        let server = timeouts.idle_timeout(Duration::from_millis(400));
+        let server = Running::of(on.framed(server, framing));
+        let mut client = server.client();
+        client.send_bytes(format!("{}{end}", "x".repeat(1000)).as_bytes());
+        journal.wait_for("idle");
+        drop(client);
+    }
 }
 
 fn a_negative_length_is_a_bad_frame(on: On) {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The framework's modules, bottom to top. A module imports from rows above its own line only, never
 /// from its neighbours in a row. ARCHITECTURE.md shows the same table.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 10] = [
+    &["fault"],
     &["error", "peer", "reason"],
     &["codec", "config", "filter", "sys", "timer"],
     &["event", "outbox"],
@@ -17,6 +18,7 @@ const LAYERS: [&[&str]; 8] = [
     &["datagram", "slots", "stream"],
     &["schedule"],
     &["server"],
+    &["testing"],
     &["lib"],
 ];
 

@@ -32,11 +32,12 @@ struct Cli {
     /// The server: tcp://HOST:PORT or udp://HOST:PORT
     url: Url,
 
-    /// How messages are cut out of a stream: raw, lines, len-le32, len-be32, len-be16, …
+    /// How messages are cut out of a stream: raw, lines, len-le32, len-be32, len-be16, len-varint,
+    /// delimiter:HEX, fixed:N, …
     #[arg(long, default_value = "raw")]
     framing: Framing,
 
-    /// The longest message of a framing [default: 8192 for lines, else 1048576]
+    /// The longest message of a framing [default: 8192 for lines and delimiters, else 1048576]
     #[arg(long, value_name = "BYTES")]
     max_frame: Option<NonZeroUsize>,
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, ToSocketAddr
 use std::time::Duration;
 
 use switchboard::Framing;
-use switchboard::codec::Decoded;
+use switchboard::codec::FrameReader;
 
 use crate::common::{Transport, Url};
 
@@ -97,27 +97,15 @@ fn receive_frames(
     framing: &Framing,
     mut heard: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut decoder = framing.decoder();
-    let (mut buffer, mut pending) = (vec![0; 64 * 1024], Vec::new());
-    loop {
-        let read = socket.read(&mut buffer)?;
-        pending.extend_from_slice(&buffer[..read]);
-        let mut done = 0;
-        loop {
-            let rest = &pending[done..];
-            let decoded = if read == 0 { decoder.decode_end(rest) } else { decoder.decode(rest) };
-            match decoded.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))? {
-                Decoded::Frame { body, consumed } => {
-                    heard(&rest[body])?;
-                    done += consumed;
-                }
-                Decoded::Skipped { consumed } => done += consumed,
-                Decoded::Incomplete => break,
-            }
+    let (mut buffer, mut frames) = (vec![0; 64 * 1024], FrameReader::new(framing));
+    while !frames.has_ended() {
+        match socket.read(&mut buffer)? {
+            0 => frames.end(),
+            bytes => frames.feed(&buffer[..bytes]),
         }
-        pending.drain(..done);
-        if read == 0 {
-            return Ok(());
+        while let Some(frame) = frames.next_frame() {
+            heard(frame.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?)?;
         }
     }
+    Ok(())
 }

@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
-use switchboard::{Concurrency, Framing, Server};
+use switchboard::{Concurrency, Framing, Listen, Server};
 
-use crate::common::{Span, Timeout};
+use crate::common::{ListenUrl, Span, Timeout};
 
 /// Threads at most, unless `--workers` says otherwise.
 const THREADS: usize = 1024;
@@ -29,11 +29,12 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_name = "N")]
     max_connections: Option<NonZeroUsize>,
 
-    /// How messages are cut out of a stream: raw, lines, len-le32, len-be32, len-be16, …
+    /// How messages are cut out of a stream: raw, lines, len-le32, len-be32, len-be16, len-varint,
+    /// delimiter:HEX, fixed:N, …
     #[arg(long, default_value = "raw")]
     framing: Framing,
 
-    /// The longest message of a framing [default: 8192 for lines, else 1048576]
+    /// The longest message of a framing [default: 8192 for lines and delimiters, else 1048576]
     #[arg(long, value_name = "BYTES")]
     max_frame: Option<NonZeroUsize>,
 
@@ -73,11 +74,12 @@ impl ServerOptions {
         }
     }
 
-    /// Sets all of them.
-    pub(crate) fn apply(&self, server: Server) -> Server {
+    /// Sets all of them, and listens there.
+    pub(crate) fn apply(&self, server: Server, listeners: &[ListenUrl]) -> Server {
+        let listen = |server: Server, url: &ListenUrl| server.listen(self.listener(url));
+        let server = listeners.iter().fold(server, listen);
         let server = server
             .concurrency(self.concurrency())
-            .framing(self.framing())
             .idle_timeout(self.idle_timeout.0)
             .message_timeout(self.message_timeout.0)
             .write_timeout(self.write_timeout.0)
@@ -97,11 +99,12 @@ impl ServerOptions {
         }
     }
 
-    fn framing(&self) -> Framing {
-        let framing = self.framing.clone();
-        match self.max_frame {
+    /// What a listener's own settings do not say, the options do.
+    fn listener(&self, url: &ListenUrl) -> Listen {
+        let framing = url.framing.clone().unwrap_or_else(|| self.framing.clone());
+        url.url.listen().framing(match url.max_frame.or(self.max_frame) {
             Some(bytes) => framing.max_frame(bytes.get()),
             None => framing,
-        }
+        })
     }
 }

@@ -57,9 +57,7 @@ impl FromStr for Url {
         };
         let Some(rest) = rest.strip_prefix("//") else { return Err(FORM.to_owned()) };
         if let Some((_, query)) = rest.split_once('?') {
-            return Err(format!(
-                "\"?{query}\": settings of single listeners are not supported yet; use options"
-            ));
+            return Err(format!("\"?{query}\": no settings are taken from an address here"));
         }
         check_host_and_port(rest)?;
         Ok(Self { transport, host_and_port: rest.to_owned() })

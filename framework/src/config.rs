@@ -35,6 +35,10 @@ pub(crate) struct Config {
     pub(crate) receive_buffer: usize,
     /// Whether datagrams from ports of services that answer anybody are answered.
     pub(crate) answer_service_ports: bool,
+    /// How loud an error is that a handler returned.
+    pub(crate) handler_errors: HandlerErrors,
+    /// How often each of the user's ticks runs.
+    pub(crate) ticks: Vec<Duration>,
     /// Silence after which the kernel probes a connection, the probes' interval and number: a dead peer
     /// is found in 90 s.
     pub(crate) keep_alive: (Duration, Duration, u32),
@@ -65,6 +69,23 @@ pub enum Overflow {
     /// The new message is dropped, and counted.
     DropNewest,
 }
+
+/// How loud an error is that a handler returned. (A panic is always an error in the log.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum HandlerErrors {
+    /// A warning.
+    #[default]
+    Logged,
+    /// For those who debug, like a peer's reset.
+    Quiet,
+}
+
+/// How often a tick may run: the clock goes in milliseconds, and nobody waits for a year.
+const SHORTEST_TICK: Duration = Duration::from_millis(1);
+const LONGEST_TICK: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Ticks at most: under `Threads` each has a thread.
+const MOST_TICKS: usize = 1024;
 
 /// Messages that one turn handles at most, before the next connection has its turn.
 pub(crate) const TURN_MESSAGES: usize = 16;
@@ -100,6 +121,8 @@ impl Default for Config {
             max_datagram: 65_535,
             receive_buffer: 4 * 1024 * 1024,
             answer_service_ports: false,
+            handler_errors: HandlerErrors::Logged,
+            ticks: Vec::new(),
             keep_alive: (Duration::from_secs(60), Duration::from_secs(10), 3),
             user_timeout: Duration::from_secs(60),
         }
@@ -131,6 +154,12 @@ impl Config {
         }
         if self.max_datagram == 0 || self.max_datagram > 65_535 {
             return Err(Error::config("max_datagram must be between 1 and 65535 bytes"));
+        }
+        if !self.ticks.iter().all(|tick| (SHORTEST_TICK..=LONGEST_TICK).contains(tick)) {
+            return Err(Error::config("a tick's interval must be between 1 ms and 365 days"));
+        }
+        if self.ticks.len() > MOST_TICKS {
+            return Err(Error::config(format!("there are more than {MOST_TICKS} ticks")));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A socket-server framework: write one handler; it serves TCP and UDP with the concurrency you select.
+//! A socket-server framework: write one handler; it serves TCP, UDP and Unix sockets, as concurrently as you say.
 //!
 //! Handlers are plain blocking code. There is no async runtime, and no unsafe code.
 //!
@@ -32,18 +32,20 @@
 //!
 //! | | gets | state | serves |
 //! |---|---|---|---|
-//! | [`Handler`] | one message at a time | a value for each peer | TCP, UDP |
-//! | [`StreamHandler`] | a [`Stream`] to read and write as it likes | a value for each connection | TCP |
-//! | [`DatagramHandler`] | one [`Datagram`] at a time | one value for all | UDP |
+//! | [`Handler`] | one message at a time | a value for each peer | streams, datagrams |
+//! | [`StreamHandler`] | a [`Stream`] to read and write as it likes | a value for each connection | streams |
+//! | [`DatagramHandler`] | one [`Datagram`] at a time | one value for all | datagrams |
 //!
 //! [`handler_fn`] makes a closure a [`Handler`]. Each callback of a [`Handler`] gets a [`Context`]: it
 //! sends, says who the [`Peer`] is, and makes a [`Remote`] that sends from any thread. Each callback
 //! returns a [`Next`], which says how it goes on; a connection ends for exactly one [`CloseReason`].
 //!
-//! **What cuts messages out of a stream** is a [`Framing`]: raw reads, lines, or a length before each
-//! message. The module [`codec`] has them without any socket. A datagram is a message as it is.
+//! **What cuts messages out of a stream** is a [`Framing`]: raw reads, lines, a delimiter, a fixed length,
+//! a length before each message, or a [`Codec`](codec::Codec) of your own. The module [`codec`] has them
+//! without any socket. A datagram is a message as it is.
 //!
-//! **What serves** is a [`Server`]: listeners ([`Listen`]), limits and timeouts, each with a default that
+//! **What serves** is a [`Server`]: listeners ([`Listen`]: TCP, UDP, Unix streams and datagrams, sockets that
+//! the program has bound), a filter ([`Verdict`]), limits and timeouts, each with a default that
 //! is listed [there](Server#defaults). [`Server::bind`] opens the listeners and gives a [`BoundServer`]
 //! that knows its addresses; [`Server::serve`] runs on the calling thread, [`Server::spawn`] on its own.
 //! [`TcpServer`] and [`UdpServer`] are short ways in.
@@ -54,7 +56,12 @@
 //! exit status says the same.
 //!
 //! **What it did** is in the numbers of [`ServerHandle::stats`], and in lines of the `log` crate under the
-//! target `switchboard`; without a logger they go nowhere.
+//! target `switchboard`; without a logger they go nowhere. An [`Observer`] is told of each [`Event`] itself
+//! ([`Server::observer`]), and [`Server::on_tick`] runs something at regular instants.
+//!
+//! **What went wrong** says what was being done and whose [`Fault`] it is: an [`Error`] before a server
+//! serves, a [`CloseReason`] for each peer, a [`SendError`] for what was not sent, a [`FrameError`] for bytes
+//! that are no message.
 //!
 //! # Concurrency
 //!
@@ -80,6 +87,8 @@
 //!
 //! Linux only for now: on other systems it does not compile, and says so.
 #![forbid(unsafe_code)]
+
+mod fault;
 
 mod config;
 mod error;
@@ -112,17 +121,22 @@ mod schedule;
 
 mod server;
 
+pub mod testing;
+
 pub use codec::{FrameError, Framing};
 pub use config::Overflow;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Histogram, Stats};
+pub use event::{DropReason, Event, HeldBy, Histogram, Observer, Sharing, Stats, Traffic};
+pub use fault::Fault;
 pub use filter::Verdict;
 pub use handler::{
     Context, Datagram, DatagramHandler, Handler, HandlerFn, Next, Replies, Stream, StreamHandler,
     handler_fn,
 };
-pub use outbox::{Remote, SendError};
+pub use outbox::{FanOut, Group, GroupRules, Remote, SendError};
 pub use peer::{Address, ConnectionId, Credentials, Peer, UnixName};
 pub use reason::CloseReason;
 pub use schedule::{Concurrency, DrainReport};
-pub use server::{BoundServer, Listen, Outcome, Server, ServerHandle, TcpServer, UdpServer};
+pub use server::{
+    BoundServer, Listen, Outcome, Server, ServerHandle, SpawnError, TcpServer, UdpServer,
+};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::fault::Fault;
+
 /// Why a connection, or a session of datagrams, ended. Every one ends for exactly one of these.
 ///
 /// Those that a later feature brings are named already, so that a `match` on them stays true.
@@ -24,9 +26,10 @@ pub enum CloseReason {
     HandlerDeadline,
     /// A message was longer than the framing allows.
     FrameTooLarge,
-    /// The bytes were no message: a negative length, or FIN in the middle of one.
+    /// The bytes were no message: a negative length, FIN in the middle of one, or whatever a codec of
+    /// one's own refuses.
     BadFrame,
-    /// A callback of the handler panicked.
+    /// A callback of the handler panicked, or a codec of one's own.
     HandlerPanic,
     /// A callback of the handler returned an error: its text.
     HandlerErr(String),
@@ -135,6 +138,45 @@ impl CloseReason {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         Self::NAMES[self.kind()]
+    }
+
+    /// Whose fault it is; `None` for an end that is in order.
+    ///
+    /// ```
+    /// use switchboard::{CloseReason, Fault};
+    ///
+    /// assert_eq!(CloseReason::PeerEof.fault(), None);
+    /// assert_eq!(CloseReason::SlowWrite.fault(), Some(Fault::Peer));
+    /// assert_eq!(CloseReason::HandlerPanic.fault(), Some(Fault::Handler));
+    /// ```
+    #[must_use]
+    pub const fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Done
+            | Self::PeerEof
+            | Self::IdleTimeout
+            | Self::Draining
+            | Self::MaxAge
+            | Self::Switched
+            | Self::Aborted => None,
+            Self::PeerReset
+            | Self::SlowRead
+            | Self::SlowWrite
+            | Self::FrameTooLarge
+            | Self::BadFrame
+            | Self::PerSource
+            | Self::Rate
+            | Self::TlsTimeout
+            | Self::TlsError
+            | Self::BadProxyHeader
+            | Self::Filtered
+            | Self::Overflow => Some(Fault::Peer),
+            Self::HandlerDeadline | Self::HandlerPanic | Self::HandlerErr(_) => {
+                Some(Fault::Handler)
+            }
+            Self::MaxConns | Self::Forced | Self::Evicted => Some(Fault::Server),
+            Self::Io(_) => Some(Fault::System),
+        }
     }
 
     pub(crate) const fn name_of_kind(kind: usize) -> &'static str {

@@ -2,13 +2,14 @@
 //! way to the end.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::config::Config;
-use crate::event::Events;
+use crate::event::{Events, Observer};
 use crate::sys::wake::Wake;
 use crate::timer::{Clock, Moment};
 
@@ -35,6 +36,12 @@ pub(crate) struct Core {
     stage: AtomicU8,
     /// When the drain's patience ends; never, as long as there is no drain.
     deadline: Mutex<Moment>,
+    /// What ends waits of ours. In memory there is none: nothing waits there.
+    signals: Option<Signals>,
+}
+
+#[derive(Debug)]
+struct Signals {
     /// Readable from the drain's beginning on: it ends waits at the boundary of a message.
     draining: Wake,
     /// Readable from the drain's deadline on: it ends every wait of ours.
@@ -42,16 +49,34 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config) -> io::Result<Self> {
-        Ok(Self {
+    pub(crate) fn new(config: Config, observers: &[Arc<dyn Observer>]) -> io::Result<Self> {
+        let signals = Signals { draining: Wake::new()?, forcing: Wake::new()? };
+        Ok(Self::with(config, observers, Clock::start(), Some(signals)))
+    }
+
+    /// For a server in memory: its clock is moved by hand, and it takes nothing of the system's.
+    pub(crate) fn in_memory(config: Config, observers: &[Arc<dyn Observer>]) -> Self {
+        Self::with(config, observers, Clock::by_hand(), None)
+    }
+
+    fn with(
+        config: Config,
+        observers: &[Arc<dyn Observer>],
+        clock: Clock,
+        signals: Option<Signals>,
+    ) -> Self {
+        Self {
+            events: Events::new(config.handler_errors, observers),
             config,
-            clock: Clock::start(),
-            events: Events::default(),
+            clock,
             stage: AtomicU8::new(Stage::Running as u8),
             deadline: Mutex::new(Moment::NEVER),
-            draining: Wake::new()?,
-            forcing: Wake::new()?,
-        })
+            signals,
+        }
+    }
+
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.signals.is_none()
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -70,11 +95,13 @@ impl Core {
     /// Goes on to `stage`. Returns whether this call did it.
     pub(crate) fn advance(&self, stage: Stage) -> bool {
         let before = self.stage.fetch_max(stage as u8, Ordering::SeqCst);
-        if stage >= Stage::Draining {
-            self.draining.raise();
-        }
-        if stage >= Stage::Forcing {
-            self.forcing.raise();
+        if let Some(signals) = &self.signals {
+            if stage >= Stage::Draining {
+                signals.draining.raise();
+            }
+            if stage >= Stage::Forcing {
+                signals.forcing.raise();
+            }
         }
         before < stage as u8
     }
@@ -94,8 +121,9 @@ impl Core {
 
     /// What ends a wait of ours early: the drain's beginning, and if that was seen its deadline. What was
     /// seen is an argument: asking once more here would miss a drain that began in between.
-    pub(crate) fn signal(&self, draining_seen: bool) -> &Wake {
-        if draining_seen { &self.forcing } else { &self.draining }
+    pub(crate) fn signal(&self, draining_seen: bool) -> Option<&Wake> {
+        let signals = self.signals.as_ref()?;
+        Some(if draining_seen { &signals.forcing } else { &signals.draining })
     }
 
     /// How long a wait of ours may take that must not outlast `timeout`, nor the drain.

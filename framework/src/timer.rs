@@ -32,18 +32,40 @@ impl Moment {
 }
 
 /// The server's clock. It never goes back, whatever happens to the wall clock.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Clock {
     began: Instant,
+    /// The milliseconds since, where a test moves the clock.
+    by_hand: Option<AtomicU64>,
 }
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { began: Instant::now() }
+        Self { began: Instant::now(), by_hand: None }
+    }
+
+    /// A clock that stands still but for [`Clock::set`].
+    pub(crate) fn by_hand() -> Self {
+        Self { began: Instant::now(), by_hand: Some(AtomicU64::new(0)) }
+    }
+
+    /// Moves a clock that is moved by hand on to `at`.
+    pub(crate) fn set(&self, at: Moment) {
+        if let Some(millis) = &self.by_hand {
+            millis.fetch_max(at.0, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn now(&self) -> Moment {
-        self.moment(Instant::now())
+        self.moment(self.instant())
+    }
+
+    /// Now, for the spans that are measured between two looks.
+    pub(crate) fn instant(&self) -> Instant {
+        match &self.by_hand {
+            None => Instant::now(),
+            Some(millis) => self.began + Duration::from_millis(millis.load(Ordering::SeqCst)),
+        }
     }
 
     /// An instant that was read already, on this clock.
@@ -139,9 +161,14 @@ impl Timers {
         due.into_iter().for_each(&mut fire);
     }
 
+    /// The earliest deadline of all, or never.
+    pub(crate) fn earliest(&self) -> Moment {
+        Moment(self.earliest.load(Ordering::SeqCst))
+    }
+
     /// How long a poller may sleep; for ever with `None`.
     pub(crate) fn sleep(&self, now: Moment) -> Option<Duration> {
-        match Moment(self.earliest.load(Ordering::SeqCst)) {
+        match self.earliest() {
             Moment::NEVER => None,
             at => Some(at.since(now)),
         }
@@ -191,6 +218,16 @@ mod tests {
     fn spans_beyond_the_clock_are_never() {
         assert_eq!(at(5).after(Duration::MAX), Moment::NEVER);
         assert_eq!(at(5).since(at(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_clock_that_is_moved_by_hand_stands_still_and_never_goes_back() {
+        let clock = Clock::by_hand();
+        let began = clock.instant();
+        clock.set(at(70));
+        clock.set(at(40));
+        assert_eq!(clock.now(), at(70));
+        assert_eq!(clock.instant() - began, Duration::from_millis(70));
     }
 
     #[test]

@@ -71,11 +71,12 @@ fn what_is_typed_is_sent_as_it_is_and_the_answer_printed() {
 
 #[test]
 fn framings_keep_lines_apart_and_empty_lines_are_skipped() {
-    for framing in ["lines", "len-le32", "len-be32", "len-be16"] {
+    let lengths = ["len-le32", "len-be32", "len-be16", "len-le16", "len-u8", "len-varint"];
+    for framing in ["lines", "delimiter:0d0a", "delimiter:00", "fixed:3"].iter().chain(&lengths) {
         let (mut server, tcp, _) = echo(&["--framing", framing]);
         let url = format!("tcp://{tcp}");
-        let answers = printed(&url, &["--framing", framing], "one\n\ntwo\nthree");
-        assert_eq!(answers, ["ONE", "TWO", "THREE"], "{framing}");
+        let answers = printed(&url, &["--framing", framing], "one\n\ntwo\nsix");
+        assert_eq!(answers, ["ONE", "TWO", "SIX"], "{framing}");
         server.drain();
     }
 }
@@ -143,6 +144,27 @@ fn a_message_that_the_framing_cannot_carry_costs_itself_alone() {
     assert_eq!((ended.status.code(), ended.stdout), (Some(0), vec!["SHORT".to_owned()]));
     let why = "client: message of 8 bytes is longer than the maximum of 5";
     assert_eq!(ended.stderr, [why]);
+    server.drain();
+
+    let (mut server, tcp, _) = echo(&["--framing", "fixed:5"]);
+    let mut client = Client::start(&format!("tcp://{tcp}"), &["--framing", "fixed:5"]);
+    client.types("two\nshort\n");
+    let ended = client.leaves();
+    assert_eq!((ended.status.code(), ended.stdout), (Some(0), vec!["SHORT".to_owned()]));
+    assert_eq!(ended.stderr, ["client: message of 3 bytes where every message has 5"]);
+    server.drain();
+}
+
+#[test]
+fn an_answer_that_is_cut_short_is_one_line_and_status_1() {
+    let (mut server, tcp, _) = echo(&["--reply", "\u{2}hi\u{5}hel", "--once"]);
+    let url = format!("tcp://{tcp}");
+    let mut client = Client::start(&url, &["--framing", "len-u8"]);
+    client.types("hello\n");
+    let ended = client.leaves();
+    assert_eq!((ended.status.code(), ended.stdout), (Some(1), vec!["hi".to_owned()]));
+    let why = "stream ended in the middle of a frame, after 4 bytes of it";
+    assert_eq!(ended.stderr, [format!("client: {url}: {why}")]);
     server.drain();
 }
 

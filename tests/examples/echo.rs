@@ -166,6 +166,49 @@ fn a_length_goes_before_each_message() {
 }
 
 #[test]
+fn a_message_ends_at_a_delimiter_or_has_a_fixed_length() {
+    let (mut server, tcp, _) = echo(&["--framing", "delimiter:0d0a"]);
+    let mut stream = connect(tcp);
+    stream.write_all(b"one\r").expect("sent");
+    say(&mut stream, b"\ntwo\nlines\r\n", b"ONE\r\nTWO\nLINES\r\n");
+    drop(stream);
+    server.drain();
+
+    let (mut server, tcp, _) = echo(&["--framing", "fixed:4"]);
+    let mut stream = connect(tcp);
+    stream.write_all(b"one").expect("sent");
+    say(&mut stream, b".two.thr", b"ONE.TWO.");
+    drop(stream);
+    server.drain();
+}
+
+#[test]
+fn each_listener_may_have_settings_of_its_own_and_else_has_those_of_the_options() {
+    let mut server = Program::example(
+        "echo_server",
+        &[
+            &["--framing", "lines", "--max-frame", "20"][..],
+            &["--listen", "tcp://127.0.0.1:0?framing=len-le32"],
+            &["--listen", "tcp://127.0.0.1:0?max-frame=5"],
+            &["--listen", "tcp://127.0.0.1:0?max-frame=3&framing=delimiter:3b"],
+            &["--listen", "tcp://127.0.0.1:0"],
+        ]
+        .concat(),
+    );
+    // (What is printed is the address alone.)
+    let [prefixed, short, semicolons, plain] = [(); 4].map(|()| server.listening("tcp://"));
+    say(&mut connect(prefixed), b"\x02\0\0\0hi", b"\x02\0\0\0HI");
+    assert_eq!(exchange(prefixed, b"\x15\0\0\0"), "", "more than 20 bytes");
+    assert_eq!(exchange(short, b"12345\n123456\n"), "12345\n");
+    assert_eq!(exchange(semicolons, b"abc;d\n;abcd;"), "ABC;D\n;");
+    assert_eq!(
+        exchange(plain, b"twenty bytes is fine\ntwenty-one bytes isnt\n"),
+        "TWENTY BYTES IS FINE\n"
+    );
+    server.drain();
+}
+
+#[test]
 fn beyond_the_limit_clients_wait_for_their_turn() {
     let (mut server, tcp, _) = echo(&["--max-connections", "1"]);
     let mut first = connect(tcp);

@@ -40,24 +40,58 @@ fn wrong_addresses_are_refused_with_a_reason() {
         ("tcp://[::x]:0", "\"::x\" is no IPv6 address"),
         ("tcp://127.0.0.1:0/", "\"0/\" is no port"),
         ("tcp://a/b:0", "\"a/b\" is no host"),
-        ("tcp://127.0.0.1:0?framing=lines", "are not supported yet"),
     ];
     for (url, because) in cases {
         refused("echo_server", &["--listen", url], because);
         refused("client", &[url], because);
     }
+    for name in ["custom_protocol", "conversation", "datagram_service"] {
+        let url = "tcp://127.0.0.1:0?framing=lines";
+        refused(name, &["--listen", url], "no settings are taken from an address here");
+    }
+    let why = "no settings are taken from an address here";
+    refused("client", &["tcp://127.0.0.1:1?framing=lines"], why);
+}
+
+#[test]
+fn wrong_settings_of_a_listener_are_refused_with_a_reason() {
+    let cases = [
+        ("", "\"\": write settings as ?framing=lines&max-frame=512"),
+        ("lines", "\"lines\": write settings as ?framing=lines&max-frame=512"),
+        ("framing=lines&", "\"\": write settings as"),
+        ("encoding=gbk", "unknown setting \"encoding\"; there are framing and max-frame"),
+        ("Framing=lines", "unknown setting \"Framing\""),
+        ("framing=line", "unknown framing \"line\"; choose one of raw, lines"),
+        ("framing=", "unknown framing \"\""),
+        ("framing=delimiter:zz", "two hexadecimal digits, as in delimiter:0d0a"),
+        ("framing=lines&framing=lines", "framing is said twice"),
+        ("max-frame=1&framing=lines&max-frame=1", "max-frame is said twice"),
+        ("max-frame=0", "max-frame: \"0\" is no number of bytes above 0"),
+        ("max-frame=1k", "max-frame: \"1k\" is no number of bytes above 0"),
+        ("framing=lines?max-frame=1", "unknown framing \"lines?max-frame=1\""),
+    ];
+    for (query, because) in cases {
+        let url = format!("tcp://127.0.0.1:0?{query}");
+        refused("echo_server", &["--listen", &url], because);
+        refused("over_server", &["--listen", &url], because);
+    }
+    let url = "udp://127.0.0.1:0?framing=lines";
+    refused("echo_server", &["--listen", url], "a datagram is a message as it is");
+    refused("echo_server", &["--listen", "tcp://127.0.0.1?framing=lines"], "has no port");
 }
 
 #[test]
 fn wrong_values_are_refused_with_a_reason() {
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 18] = [
         (&["--concurrency", "fork"], "[possible values: inline, threads, pool]"),
         (&["--workers", "0"], "--workers <N>"),
         (&["--concurrency", "inline", "--workers", "4"], "no meaning with --concurrency inline"),
         (&["--max-connections", "many"], "--max-connections <N>"),
         (&["--framing", "line"], "unknown framing \"line\"; choose one of raw, lines"),
-        (&["--framing", "delimiter:00"], "framing \"delimiter:00\" is not supported yet"),
-        (&["--framing", "fixed:16"], "framing \"fixed:16\" is not supported yet"),
+        (&["--framing", "delimiter:0"], "as two hexadecimal digits, as in delimiter:0d0a"),
+        (&["--framing", "delimiter:"], "a delimiter has 1 to 16 bytes"),
+        (&["--framing", "fixed:0"], "a message of fixed length has 1 to 1073741824 bytes"),
+        (&["--framing", "fixed:many"], "how many bytes every message has, as in fixed:16"),
         (&["--max-frame", "-1"], "unexpected argument '-1'"),
         (&["--idle-timeout", "5"], "write 50us, 500ms, 30s, 2m or none"),
         (&["--idle-timeout", "0s"], "none means never"),
@@ -71,6 +105,9 @@ fn wrong_values_are_refused_with_a_reason() {
     for (args, because) in cases {
         refused("echo_server", args, because);
         refused("over_server", args, because);
+        if args[0] == "--framing" {
+            refused("client", &[&["tcp://127.0.0.1:1"], args].concat(), because);
+        }
     }
     refused("echo_server", &["--reply", "yes", "--no-reply"], "cannot be used with '--no-reply'");
     refused("over_server", &["--word", ""], "--word <WORD>");

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use crate::codec::checked::CustomDecoder;
+use crate::codec::delimiter::DelimiterDecoder;
 use crate::codec::length_prefix::PrefixDecoder;
 use crate::codec::lines::LineDecoder;
-use crate::codec::{FrameError, Framing, raw};
+use crate::codec::{Fixed, FrameError, Framing, raw};
 
 /// What [`Decoder::decode`] made of the bytes. All positions count from the first byte given.
 ///
@@ -29,7 +31,7 @@ pub enum Decoded {
         /// The length of the frame, framing included; never 0.
         consumed: usize,
     },
-    /// These bytes of an over-long line were thrown away: drop them and call again.
+    /// These bytes are no message, such as an over-long line's: drop them and call again.
     Skipped {
         /// How many; never 0.
         consumed: usize,
@@ -40,7 +42,8 @@ pub enum Decoded {
 
 /// What has to be remembered between two reads of one stream; made by [`Framing::decoder`].
 ///
-/// Small (at most 48 bytes), owns no buffer, and never allocates.
+/// Small (at most 48 bytes), owns no buffer, and never allocates; the state of a codec of one's own is
+/// boxed when the first bytes come. A [`FrameReader`](crate::codec::FrameReader) is one with a buffer.
 ///
 /// # Examples
 ///
@@ -84,16 +87,25 @@ enum State {
     Lines(LineDecoder),
     /// Width and maximum; the prefix is read anew each time, since it stays in the bytes.
     LengthPrefix(PrefixDecoder),
+    /// How far the message was scanned, or that it is being skipped.
+    Delimiter(DelimiterDecoder),
+    /// The length of every message.
+    Fixed(Fixed),
+    /// What a codec of one's own remembers.
+    Custom(CustomDecoder),
     /// A fatal error was reported; where the next frame begins is not known.
     Poisoned,
 }
 
 impl Decoder {
-    pub(super) const fn new(framing: &Framing) -> Self {
+    pub(super) fn new(framing: &Framing) -> Self {
         let state = match framing {
             Framing::Raw => State::Raw,
             Framing::Lines(lines) => State::Lines(lines.decoder()),
             Framing::LengthPrefix(prefix) => State::LengthPrefix(prefix.decoder()),
+            Framing::Delimiter(delimiter) => State::Delimiter(delimiter.decoder()),
+            Framing::Fixed(fixed) => State::Fixed(*fixed),
+            Framing::Custom(custom) => State::Custom(custom.decoder()),
         };
         Self { state }
     }
@@ -110,7 +122,8 @@ impl Decoder {
     ///
     /// # Panics
     ///
-    /// In debug builds, if fewer bytes are passed than after the last `Incomplete` of a line.
+    /// In debug builds, if fewer bytes are passed than after the last `Incomplete` of a line or of a
+    /// delimited message. A codec of one's own may panic as it likes.
     ///
     /// # Examples
     ///
@@ -128,6 +141,9 @@ impl Decoder {
             State::Raw => Ok(raw::decode(bytes)),
             State::Lines(lines) => lines.decode(bytes),
             State::LengthPrefix(prefix) => prefix.decode(bytes),
+            State::Delimiter(delimiter) => delimiter.decode(bytes),
+            State::Fixed(fixed) => Ok(fixed.decode(bytes)),
+            State::Custom(custom) => custom.decode(bytes),
             State::Poisoned => Err(FrameError::Poisoned),
         };
         self.poison_if_fatal(decoded)
@@ -135,11 +151,12 @@ impl Decoder {
 
     /// As [`decode`](Self::decode), once the peer has sent FIN and no more bytes will come.
     ///
-    /// `Incomplete` now means that nothing is left. An unterminated last line is a frame.
+    /// `Incomplete` now means that nothing is left. An unterminated last line, or what stands before a
+    /// delimiter that did not come, is a frame.
     ///
     /// # Errors
     ///
-    /// As for `decode`; a length prefix or a body that is cut short is
+    /// As for `decode`; a length prefix, a body or a fixed length that is cut short is
     /// [`FrameError::Unfinished`].
     ///
     /// # Panics
@@ -159,9 +176,32 @@ impl Decoder {
             State::Raw => Ok(raw::decode(bytes)),
             State::Lines(lines) => lines.decode_end(bytes),
             State::LengthPrefix(prefix) => prefix.decode_end(bytes),
+            State::Delimiter(delimiter) => delimiter.decode_end(bytes),
+            State::Fixed(fixed) => fixed.decode_end(bytes),
+            State::Custom(custom) => custom.decode_end(bytes),
             State::Poisoned => Err(FrameError::Poisoned),
         };
         self.poison_if_fatal(decoded)
+    }
+
+    /// Whether an over-long message is being thrown away whose end has not come yet.
+    pub(crate) const fn is_skipping(&self) -> bool {
+        match &self.state {
+            State::Lines(lines) => lines.is_skipping(),
+            State::Delimiter(delimiter) => delimiter.is_skipping(),
+            State::Raw
+            | State::LengthPrefix(_)
+            | State::Fixed(_)
+            // What a codec of one's own skips belongs to no message.
+            | State::Custom(_)
+            | State::Poisoned => false,
+        }
+    }
+
+    /// Whether decoding runs code of the user.
+    #[inline]
+    pub(crate) const fn is_custom(&self) -> bool {
+        matches!(self.state, State::Custom(_))
     }
 
     /// One place decides that nothing follows a fatal error.
@@ -192,6 +232,8 @@ mod tests {
             (Framing::lines().max_frame(1), &b"ab"[..]),
             (Framing::length_prefix(Width::U8).max_frame(1), b"\x02"),
             (Framing::length_prefix(Width::I32Le), b"\xff\xff\xff\xff"),
+            (Framing::length_prefix(Width::Varint), &[0xff; 10]),
+            (Framing::delimiter(b"--").max_frame(1), b"ab"),
         ];
         for (framing, bytes) in fatal {
             let mut decoder = framing.decoder();

@@ -1,5 +1,7 @@
 //! The few bytes around a message on the wire, held inline.
 
+use crate::codec::{Delimiter, varint};
+
 /// What stands before and after a message; see [`Framing::envelope`](crate::codec::Framing::envelope).
 ///
 /// # Examples
@@ -13,22 +15,31 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    head: Inline,
-    tail: Inline,
+    head: Inline<HEAD>,
+    tail: Inline<TAIL>,
 }
+
+/// The widest prefix, and the longest delimiter.
+const HEAD: usize = varint::LONGEST;
+const TAIL: usize = Delimiter::LONGEST;
 
 impl Envelope {
     /// Nothing on either side.
-    pub(super) const EMPTY: Self = Self { head: Inline::new(&[]), tail: Inline::new(&[]) };
+    pub(super) const EMPTY: Self = Self { head: Inline::EMPTY, tail: Inline::EMPTY };
 
     /// These bytes before the message, nothing after it.
     pub(super) const fn before<const N: usize>(head: &[u8; N]) -> Self {
-        Self { head: Inline::new(head), ..Self::EMPTY }
+        Self::before_first(head, N)
     }
 
-    /// These bytes after the message, nothing before it.
-    pub(super) const fn after<const N: usize>(tail: &[u8; N]) -> Self {
-        Self { tail: Inline::new(tail), ..Self::EMPTY }
+    /// The first `len` of these bytes before the message, nothing after it.
+    pub(super) const fn before_first<const N: usize>(head: &[u8; N], len: usize) -> Self {
+        Self { head: Inline::first(head, len), ..Self::EMPTY }
+    }
+
+    /// The first `len` of these bytes after the message, nothing before it.
+    pub(super) const fn after_first<const N: usize>(tail: &[u8; N], len: usize) -> Self {
+        Self { tail: Inline::first(tail, len), ..Self::EMPTY }
     }
 
     /// The bytes before the message.
@@ -63,22 +74,22 @@ impl Envelope {
     }
 }
 
-/// Up to [`Inline::ROOM`] bytes. Invariant: `len <= ROOM`, and the bytes from `len` on are zero.
+/// Up to `ROOM` bytes. Invariant: `len <= ROOM`, and the bytes from `len` on are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Inline {
-    bytes: [u8; Self::ROOM],
+struct Inline<const ROOM: usize> {
+    bytes: [u8; ROOM],
     len: u8,
 }
 
-impl Inline {
-    /// The widest prefix.
-    const ROOM: usize = 4;
+impl<const ROOM: usize> Inline<ROOM> {
+    const EMPTY: Self = Self { bytes: [0; ROOM], len: 0 };
 
-    /// More bytes than there is room for do not compile.
-    const fn new<const N: usize>(bytes: &[u8; N]) -> Self {
-        const { assert!(N <= Self::ROOM) };
-        let mut inline = Self { bytes: [0; Self::ROOM], len: N as u8 };
-        inline.bytes.split_at_mut(N).0.copy_from_slice(bytes);
+    /// The first `len` of these bytes, of which more than there is room for do not compile.
+    const fn first<const N: usize>(bytes: &[u8; N], len: usize) -> Self {
+        const { assert!(N <= ROOM && ROOM <= u8::MAX as usize) };
+        let (wanted, _) = bytes.split_at(len);
+        let mut inline = Self { len: len as u8, ..Self::EMPTY };
+        inline.bytes.split_at_mut(len).0.copy_from_slice(wanted);
         inline
     }
 

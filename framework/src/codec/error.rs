@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::fault::Fault;
+
 /// Why the peer's bytes are no frame. Always the peer's doing, never the handler's.
 ///
 /// # Examples
@@ -22,7 +24,7 @@ pub enum FrameError {
     TooLong {
         /// The largest frame body allowed.
         max: usize,
-        /// The line is being discarded and decoding goes on after it
+        /// The message is being discarded and decoding goes on after it
         /// ([`Framing::skip_overlong`](crate::codec::Framing::skip_overlong)).
         skipping: bool,
     },
@@ -31,6 +33,9 @@ pub enum FrameError {
         /// The length that was announced.
         length: i32,
     },
+    /// A length was no integer: a [`Varint`](crate::codec::Width::Varint) of more than ten bytes, or of
+    /// more than 64 bits.
+    MalformedLength,
     /// The peer sent FIN in the middle of a frame.
     Unfinished {
         /// How many bytes of the frame are there, prefix included.
@@ -41,14 +46,37 @@ pub enum FrameError {
         /// The size of the receive buffer.
         limit: usize,
     },
+    /// What a codec of one's own ([`Codec`](crate::codec::Codec)) says, or how it broke its rules.
+    Custom {
+        /// Its reason: one line in lower case, without a dot.
+        why: Box<str>,
+        /// The bytes in question are being discarded and decoding goes on after them.
+        skipping: bool,
+    },
     /// A fatal error was reported before; nothing more is decoded.
     Poisoned,
 }
 
 impl FrameError {
+    /// A codec's own reason why the bytes are no frame; a fatal one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchboard::codec::FrameError;
+    ///
+    /// let error = FrameError::custom("no comma behind a netstring");
+    /// assert_eq!(error.to_string(), "no comma behind a netstring");
+    /// assert!(error.is_fatal());
+    /// ```
+    #[must_use]
+    pub fn custom(why: impl Into<Box<str>>) -> Self {
+        Self::Custom { why: why.into(), skipping: false }
+    }
+
     /// Whether nothing can be decoded any more, since where the next frame begins is unknown.
     ///
-    /// A skipped line and a truncated datagram are not fatal: the next line or datagram is whole.
+    /// What is skipped and a truncated datagram are not fatal: the next message is whole.
     ///
     /// # Examples
     ///
@@ -61,10 +89,21 @@ impl FrameError {
     #[must_use]
     pub const fn is_fatal(&self) -> bool {
         match self {
-            Self::TooLong { skipping, .. } => !*skipping,
+            Self::TooLong { skipping, .. } | Self::Custom { skipping, .. } => !*skipping,
             Self::Truncated { .. } => false,
-            Self::NegativeLength { .. } | Self::Unfinished { .. } | Self::Poisoned => true,
+            Self::NegativeLength { .. }
+            | Self::MalformedLength
+            | Self::Unfinished { .. }
+            | Self::Poisoned => true,
         }
+    }
+}
+
+impl FrameError {
+    /// Whose fault it is: always the peer's.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        Fault::Peer
     }
 }
 
@@ -77,6 +116,7 @@ impl fmt::Display for FrameError {
             Self::TooLong { max, skipping: true } => {
                 write!(f, "line longer than the maximum of {max} bytes, skipped")
             }
+            Self::MalformedLength => f.write_str("frame length of more than 10 bytes or 64 bits"),
             Self::NegativeLength { length } => write!(f, "negative frame length {length}"),
             Self::Unfinished { have } => {
                 write!(f, "stream ended in the middle of a frame, after {have} bytes of it")
@@ -84,6 +124,7 @@ impl fmt::Display for FrameError {
             Self::Truncated { limit } => {
                 write!(f, "datagram larger than the receive buffer of {limit} bytes")
             }
+            Self::Custom { why, .. } => f.write_str(why),
             Self::Poisoned => f.write_str("decoding stopped at an earlier bad frame"),
         }
     }
@@ -112,6 +153,46 @@ pub enum EncodeError {
         /// The largest that can be sent.
         max: usize,
     },
+    /// The message has another length than every message has.
+    WrongLength {
+        /// The length of the message.
+        len: usize,
+        /// The length that every message has.
+        expected: usize,
+    },
+    /// What a codec of one's own ([`Codec`](crate::codec::Codec)) says.
+    Custom {
+        /// Its reason: one line in lower case, without a dot.
+        why: Box<str>,
+    },
+    /// Not of a message: a codec of one's own frames whole messages, and so has no
+    /// [`Envelope`](crate::codec::Envelope).
+    NoEnvelope,
+}
+
+impl EncodeError {
+    /// A codec's own reason why a message cannot be framed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchboard::codec::EncodeError;
+    ///
+    /// let error = EncodeError::custom("a name has no spaces");
+    /// assert_eq!(error.to_string(), "a name has no spaces");
+    /// ```
+    #[must_use]
+    pub fn custom(why: impl Into<Box<str>>) -> Self {
+        Self::Custom { why: why.into() }
+    }
+}
+
+impl EncodeError {
+    /// Whose fault it is: always of whoever wanted it sent.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        Fault::Caller
+    }
 }
 
 impl fmt::Display for EncodeError {
@@ -120,6 +201,11 @@ impl fmt::Display for EncodeError {
             Self::TooLong { len, max } => {
                 write!(f, "message of {len} bytes is longer than the maximum of {max}")
             }
+            Self::WrongLength { len, expected } => {
+                write!(f, "message of {len} bytes where every message has {expected}")
+            }
+            Self::Custom { why } => f.write_str(why),
+            Self::NoEnvelope => f.write_str("a custom codec frames whole messages"),
         }
     }
 }
@@ -132,16 +218,22 @@ mod tests {
 
     #[test]
     fn every_error_is_one_line_in_lower_case_without_a_dot() {
-        let errors = [
+        let encode = [
+            EncodeError::TooLong { len: 3, max: 2 },
+            EncodeError::WrongLength { len: 3, expected: 2 },
+            EncodeError::NoEnvelope,
+        ];
+        let decode = [
             FrameError::TooLong { max: 80, skipping: false },
             FrameError::TooLong { max: 80, skipping: true },
             FrameError::NegativeLength { length: -7 },
+            FrameError::MalformedLength,
             FrameError::Unfinished { have: 3 },
             FrameError::Truncated { limit: 65_507 },
             FrameError::Poisoned,
         ];
-        for error in errors {
-            let text = error.to_string();
+        let texts = encode.map(|error| error.to_string()).into_iter();
+        for text in texts.chain(decode.map(|error| error.to_string())) {
             assert!(text.starts_with(|c: char| c.is_ascii_lowercase()), "{text}");
             assert!(!text.ends_with('.') && !text.contains('\n'), "{text}");
         }
@@ -152,6 +244,8 @@ mod tests {
         assert!(FrameError::NegativeLength { length: -1 }.is_fatal());
         assert!(FrameError::Unfinished { have: 1 }.is_fatal());
         assert!(FrameError::Poisoned.is_fatal());
+        assert!(FrameError::MalformedLength.is_fatal());
+        assert!(!FrameError::Custom { why: "bad checksum".into(), skipping: true }.is_fatal());
         assert!(!FrameError::Truncated { limit: 1 }.is_fatal());
     }
 }

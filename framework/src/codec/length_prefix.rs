@@ -1,6 +1,6 @@
-//! Length prefix: a message follows its length, an integer of fixed width.
+//! Length prefix: a message follows its length, an integer.
 
-use crate::codec::{Decoded, EncodeError, Envelope, FrameError};
+use crate::codec::{Decoded, EncodeError, Envelope, FrameError, varint};
 
 /// The integer that says how long a message is.
 ///
@@ -29,6 +29,10 @@ pub enum Width {
     /// Four bytes, little endian, signed, as Python's `struct.pack('i')` writes them on most
     /// machines. A negative length is a bad frame.
     I32Le,
+    /// One to ten bytes, seven bits in each, the lowest first (LEB128), as protobuf's delimited
+    /// streams have them. It is written in as few bytes as can be. One that is padded with zeros is
+    /// read all the same; more than ten bytes, or than 64 bits, are a bad frame.
+    Varint,
 }
 
 impl Width {
@@ -39,6 +43,7 @@ impl Width {
             Self::U16Be | Self::U16Le => u16::MAX as usize,
             Self::U32Be | Self::U32Le => u32::MAX as usize,
             Self::I32Le => i32::MAX as usize,
+            Self::Varint => usize::MAX,
         }
     }
 
@@ -54,6 +59,7 @@ impl Width {
                 Some(length @ ..0) => return Err(FrameError::NegativeLength { length }),
                 at_least_0 => at_least_0.map(|length| (4, widen(length.unsigned_abs()))),
             },
+            Self::Varint => return varint::read(bytes),
         };
         Ok(prefix)
     }
@@ -67,6 +73,7 @@ impl Width {
             Self::U32Be => Envelope::before(&u32::try_from(len).ok()?.to_be_bytes()),
             Self::U32Le => Envelope::before(&u32::try_from(len).ok()?.to_le_bytes()),
             Self::I32Le => Envelope::before(&i32::try_from(len).ok()?.to_le_bytes()),
+            Self::Varint => varint::write(len),
         })
     }
 }
@@ -163,6 +170,11 @@ mod tests {
     const WIDTHS: [Width; 6] =
         [Width::U8, Width::U16Be, Width::U16Le, Width::U32Be, Width::U32Le, Width::I32Le];
 
+    /// Those, and the one that can say every length.
+    fn widths() -> impl Iterator<Item = Width> {
+        WIDTHS.into_iter().chain([Width::Varint])
+    }
+
     /// What a decoder with the default maximum makes of `bytes`.
     #[track_caller]
     fn check(width: Width, bytes: &[u8], expected: &Result<Decoded, FrameError>) {
@@ -185,6 +197,8 @@ mod tests {
         check(Width::U32Be, b"\x00\x00\x00\x02hi!", &frame(4, 6));
         check(Width::U32Le, b"\x02\x00\x00\x00hi!", &frame(4, 6));
         check(Width::I32Le, b"\x02\x00\x00\x00hi!", &frame(4, 6));
+        check(Width::Varint, b"\x02hi!", &frame(1, 3));
+        check(Width::Varint, b"\x82\x80\x00hi!", &frame(3, 5));
     }
 
     #[test]
@@ -200,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_frame_of_no_bytes_is_a_frame() {
-        for width in WIDTHS {
+        for width in widths() {
             let envelope = LengthPrefix::new(width).envelope(0).unwrap();
             let size = envelope.head().len();
             check(width, envelope.head(), &frame(size, size));
@@ -214,6 +228,8 @@ mod tests {
             check(Width::U32Le, &bomb.to_le_bytes(), &TOO_LONG);
         }
         check(Width::I32Le, &i32::MAX.to_le_bytes(), &TOO_LONG);
+        check(Width::Varint, b"\x81\x80\x40", &TOO_LONG);
+        check(Width::Varint, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", &TOO_LONG);
     }
 
     #[test]

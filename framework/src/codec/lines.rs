@@ -20,12 +20,12 @@ pub struct Lines {
     overlong: Overlong,
 }
 
-/// What an over-long line does.
+/// What an over-long message does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Overlong {
+pub(super) enum Overlong {
     /// It ends the decoding.
     Fatal,
-    /// It is reported once, discarded up to and with its line feed, and decoding goes on.
+    /// It is reported once, discarded up to and with its end, and decoding goes on.
     Skip,
 }
 
@@ -53,7 +53,7 @@ impl Lines {
         if len > self.max {
             return Err(EncodeError::TooLong { len, max: self.max });
         }
-        Ok(Envelope::after(b"\n"))
+        Ok(Envelope::after_first(b"\n", 1))
     }
 
     /// Whether `pending`, in which there is no LF, can no longer become a line: a CR just after
@@ -83,6 +83,10 @@ impl Phase {
 }
 
 impl LineDecoder {
+    pub(super) const fn is_skipping(&self) -> bool {
+        matches!(self.phase, Phase::Skipping)
+    }
+
     #[inline]
     pub(super) fn decode(&mut self, bytes: &[u8]) -> Result<Decoded, FrameError> {
         self.decode_with(bytes, |unseen| memchr(b'\n', unseen))

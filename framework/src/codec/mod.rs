@@ -2,7 +2,8 @@
 //!
 //! A [`Framing`] is a value that says how messages are cut out of a byte stream. Its
 //! [`Decoder`] holds the little that has to be remembered between two reads of one stream;
-//! writing needs no state.
+//! writing needs no state. A [`FrameReader`] is a decoder with a buffer around it, and a [`Codec`] is a
+//! framing of one's own.
 //!
 //! ```
 //! use switchboard::codec::{Decoded, Framing};
@@ -27,24 +28,46 @@ mod raw;
 mod lines;
 
 mod length_prefix;
+mod varint;
+
+mod delimiter;
+
+mod fixed;
+
+mod checked;
+mod custom;
 
 mod envelope;
 mod error;
 mod parse;
+mod reader;
 
+pub use crate::codec::custom::{Codec, Custom, Decode};
 pub use crate::codec::decoder::{Decoded, Decoder};
+pub use crate::codec::delimiter::Delimiter;
 pub use crate::codec::envelope::Envelope;
 pub use crate::codec::error::{EncodeError, FrameError};
+pub use crate::codec::fixed::Fixed;
 pub use crate::codec::length_prefix::{LengthPrefix, Width};
 pub use crate::codec::lines::Lines;
 pub use crate::codec::parse::ParseFramingError;
+pub use crate::codec::reader::FrameReader;
 
 /// How messages are cut out of a byte stream.
 ///
-/// A plain value: build it with [`raw`](Self::raw), [`lines`](Self::lines) or
-/// [`length_prefix`](Self::length_prefix), or parse the name that a command line gives
-/// (`raw`, `lines`, `len-le32`, `len-be32`, `len-be16`, `len-le16`, `len-u8`, `len-u32le`,
-/// `len-i32le`). `Display` writes such a name; the limits are not part of it.
+/// A plain value, cheap to clone. Build it with one of the functions below, or parse the name that a
+/// command line gives:
+///
+/// | name | |
+/// |---|---|
+/// | `raw` | [`raw`](Self::raw): what one read returned |
+/// | `lines` | [`lines`](Self::lines): up to LF or CRLF |
+/// | `delimiter:HEX` | [`delimiter`](Self::delimiter): up to these bytes, as `delimiter:0d0a` |
+/// | `fixed:N` | [`fixed`](Self::fixed): N bytes each |
+/// | `len-le32`, `len-be32`, `len-be16`, `len-le16`, `len-u8`, `len-u32le`, `len-i32le`, `len-varint` | [`length_prefix`](Self::length_prefix): a length, then so many bytes |
+///
+/// `Display` writes such a name; the limits are not part of it. A framing of one's own is written as
+/// `custom`, which is no name that can be parsed.
 ///
 /// The name `len-le32` is the tutorials' four-byte prefix, Python's `struct.pack('i')`, and so
 /// means [`Width::I32Le`] (as `len-i32le` does). A peer that writes unsigned lengths cannot tell
@@ -59,7 +82,7 @@ pub use crate::codec::parse::ParseFramingError;
 /// let framing = Framing::length_prefix(Width::U16Be).max_frame(512);
 /// assert_eq!(framing.to_string(), "len-be16");
 /// assert_eq!("len-be16".parse(), Ok(Framing::length_prefix(Width::U16Be)));
-/// assert!("delimiter:00".parse::<Framing>().is_err());
+/// assert_eq!("delimiter:0d0a".parse(), Ok(Framing::delimiter(b"\r\n")));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,9 +93,21 @@ pub enum Framing {
     Lines(Lines),
     /// A message follows its length.
     LengthPrefix(LengthPrefix),
+    /// A message ends at certain bytes.
+    Delimiter(Delimiter),
+    /// Every message has the same length.
+    Fixed(Fixed),
+    /// A framing of one's own.
+    Custom(Custom),
 }
 
 impl Framing {
+    /// The longest [`delimiter`](Self::delimiter), in bytes.
+    pub const LONGEST_DELIMITER: usize = Delimiter::LONGEST;
+
+    /// The largest [`fixed`](Self::fixed) length, in bytes: 1 GiB.
+    pub const LARGEST_FIXED: usize = Fixed::LARGEST;
+
     /// A message is what one read returned, as with `recv` in Python.
     ///
     /// Where one message ends and the next begins is then up to the network.
@@ -127,9 +162,79 @@ impl Framing {
         Self::LengthPrefix(LengthPrefix::new(width))
     }
 
-    /// Sets the largest frame body in bytes, in both directions; line end and prefix not counted.
+    /// A message ends at these bytes, one to sixteen, which are not part of it; it is at most 8 KiB.
     ///
-    /// No effect on [`raw`](Self::raw), where a read never returns more than the read buffer.
+    /// The first place where all of them stand ends it. When the peer has sent FIN, what is left is a
+    /// message too, exactly as it stands. [`encode`](Self::encode) appends the delimiter and leaves the
+    /// message as it is: one that contains it arrives as several.
+    ///
+    /// # Panics
+    ///
+    /// If the delimiter is empty, or longer than [`LONGEST_DELIMITER`](Self::LONGEST_DELIMITER). In a
+    /// constant that is an error of the compiler. One that comes from outside is better parsed:
+    /// `"delimiter:0d0a".parse::<Framing>()` reports what is wrong.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchboard::codec::{Decoded, Framing};
+    ///
+    /// let mut decoder = Framing::delimiter(b"aab").decoder();
+    /// assert_eq!(decoder.decode(b"aa"), Ok(Decoded::Incomplete));
+    /// assert_eq!(decoder.decode(b"aaabc"), Ok(Decoded::Frame { body: 0..1, consumed: 4 }));
+    /// ```
+    #[must_use]
+    pub const fn delimiter(delimiter: &[u8]) -> Self {
+        match Delimiter::new(delimiter) {
+            Some(delimiter) => Self::Delimiter(delimiter),
+            None => panic!("a delimiter has 1 to 16 bytes"),
+        }
+    }
+
+    /// Every message has exactly so many bytes.
+    ///
+    /// FIN in the middle of one is [`FrameError::Unfinished`]. A message of another length is not sent:
+    /// [`EncodeError::WrongLength`]. A connection keeps up to so many bytes for a message that is not
+    /// whole.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is 0 or above [`LARGEST_FIXED`](Self::LARGEST_FIXED). In a constant that is an error of
+    /// the compiler. One that comes from outside is better parsed: `"fixed:16".parse::<Framing>()`
+    /// reports what is wrong.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use switchboard::codec::{Decoded, EncodeError, Framing};
+    ///
+    /// let framing = Framing::fixed(4);
+    /// let decoded = framing.decoder().decode(b"abcdef");
+    /// assert_eq!(decoded, Ok(Decoded::Frame { body: 0..4, consumed: 4 }));
+    /// let refused = framing.encode(b"abc", &mut Vec::new());
+    /// assert_eq!(refused, Err(EncodeError::WrongLength { len: 3, expected: 4 }));
+    /// ```
+    #[must_use]
+    pub const fn fixed(bytes: usize) -> Self {
+        match Fixed::new(bytes) {
+            Some(fixed) => Self::Fixed(fixed),
+            None => panic!("a fixed length is 1 byte to 1 GiB"),
+        }
+    }
+
+    /// A framing of one's own; [`Codec`] has an example. A frame is at most 1 MiB.
+    ///
+    /// Clones of the framing share the codec, and are equal to each other and to no other.
+    #[must_use]
+    pub fn custom(codec: impl Codec) -> Self {
+        Self::Custom(Custom::new(codec))
+    }
+
+    /// Sets the largest frame body in bytes, in both directions; line end, delimiter and prefix not
+    /// counted. Of a framing of one's own it is the largest frame, with all that belongs to it (1 at least).
+    ///
+    /// No effect on [`raw`](Self::raw), where a read never returns more than the read buffer, nor on
+    /// [`fixed`](Self::fixed), whose length is its maximum.
     ///
     /// # Examples
     ///
@@ -140,16 +245,19 @@ impl Framing {
     /// assert_eq!(decoder.decode(b"four"), Err(FrameError::TooLong { max: 3, skipping: false }));
     /// ```
     #[must_use]
-    pub const fn max_frame(self, bytes: usize) -> Self {
+    pub fn max_frame(self, bytes: usize) -> Self {
         match self {
             Self::Raw => Self::Raw,
+            Self::Fixed(fixed) => Self::Fixed(fixed),
             Self::Lines(lines) => Self::Lines(lines.max_frame(bytes)),
             Self::LengthPrefix(prefix) => Self::LengthPrefix(prefix.max_frame(bytes)),
+            Self::Delimiter(delimiter) => Self::Delimiter(delimiter.max_frame(bytes)),
+            Self::Custom(custom) => Self::Custom(custom.max_frame(bytes)),
         }
     }
 
-    /// Lines only: an over-long line is reported once and discarded up to and with its line feed,
-    /// instead of being fatal. No effect on other framings.
+    /// Lines and delimiters only: an over-long message is reported once and discarded up to and with
+    /// its end, instead of being fatal. No effect on other framings.
     ///
     /// # Examples
     ///
@@ -163,9 +271,10 @@ impl Framing {
     /// assert_eq!(decoder.decode(&bytes[5..]), Ok(Decoded::Frame { body: 0..2, consumed: 3 }));
     /// ```
     #[must_use]
-    pub const fn skip_overlong(self) -> Self {
+    pub fn skip_overlong(self) -> Self {
         match self {
             Self::Lines(lines) => Self::Lines(lines.skip_overlong()),
+            Self::Delimiter(delimiter) => Self::Delimiter(delimiter.skip_overlong()),
             other => other,
         }
     }
@@ -189,7 +298,12 @@ impl Framing {
     /// # Errors
     ///
     /// [`EncodeError::TooLong`] if the message is larger than the maximum or than its prefix can
-    /// say; then nothing was appended.
+    /// say, [`EncodeError::WrongLength`] if all have another length, and whatever a codec of one's own
+    /// says. Then nothing was appended.
+    ///
+    /// # Panics
+    ///
+    /// Only if a codec of one's own does; then nothing was appended either.
     ///
     /// # Examples
     ///
@@ -208,6 +322,9 @@ impl Framing {
     /// # Ok::<(), EncodeError>(())
     /// ```
     pub fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        if let Self::Custom(custom) = self {
+            return custom.encode(message, out);
+        }
         let envelope = self.envelope(message.len())?;
         out.reserve(envelope.head().len() + message.len() + envelope.tail().len());
         out.extend_from_slice(envelope.head());
@@ -221,7 +338,8 @@ impl Framing {
     ///
     /// # Errors
     ///
-    /// As for [`encode`](Self::encode).
+    /// As for [`encode`](Self::encode); of a framing of one's own always [`EncodeError::NoEnvelope`],
+    /// since it may put anything anywhere: such a message has to be encoded.
     ///
     /// # Examples
     ///
@@ -237,6 +355,9 @@ impl Framing {
             Self::Raw => Ok(Envelope::EMPTY),
             Self::Lines(lines) => lines.envelope(len),
             Self::LengthPrefix(prefix) => prefix.envelope(len),
+            Self::Delimiter(delimiter) => delimiter.envelope(len),
+            Self::Fixed(fixed) => fixed.envelope(len),
+            Self::Custom(_) => Err(EncodeError::NoEnvelope),
         }
     }
 }
@@ -250,5 +371,18 @@ mod tests {
         assert_eq!(Framing::raw().max_frame(1).skip_overlong(), Framing::raw());
         let prefix = Framing::length_prefix(Width::U8);
         assert_eq!(prefix.clone().skip_overlong(), prefix);
+        assert_eq!(Framing::fixed(3).max_frame(1).skip_overlong(), Framing::fixed(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "1 to 16 bytes")]
+    fn a_delimiter_of_no_bytes_is_a_fault_of_the_program() {
+        drop(Framing::delimiter(b""));
+    }
+
+    #[test]
+    #[should_panic(expected = "1 byte to 1 GiB")]
+    fn messages_of_no_bytes_are_a_fault_of_the_program() {
+        drop(Framing::fixed(0));
     }
 }

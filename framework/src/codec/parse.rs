@@ -4,10 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::codec::{Framing, Width};
+use crate::codec::{Delimiter, Fixed, Framing, Width};
 
-/// Every name. Where two mean the same, `Display` writes the first.
-const NAMES: [(&str, Framing); 9] = [
+/// Every name without an argument. Where two mean the same, `Display` writes the first.
+const NAMES: [(&str, Framing); 10] = [
     ("raw", Framing::raw()),
     ("lines", Framing::lines()),
     ("len-le32", Framing::length_prefix(Width::I32Le)),
@@ -17,10 +17,11 @@ const NAMES: [(&str, Framing); 9] = [
     ("len-u8", Framing::length_prefix(Width::U8)),
     ("len-u32le", Framing::length_prefix(Width::U32Le)),
     ("len-i32le", Framing::length_prefix(Width::I32Le)),
+    ("len-varint", Framing::length_prefix(Width::Varint)),
 ];
 
-/// Names with an argument that are reserved, so that they are not taken for a slip of the pen.
-const RESERVED: [&str; 2] = ["delimiter:", "fixed:"];
+/// The names that have one.
+const WITH_ARGUMENT: &str = "delimiter:HEX, fixed:N";
 
 impl FromStr for Framing {
     type Err = ParseFramingError;
@@ -29,12 +30,36 @@ impl FromStr for Framing {
         if let Some((_, framing)) = NAMES.iter().find(|(known, _)| *known == name) {
             return Ok(framing.clone());
         }
-        let name = name.to_owned();
-        if RESERVED.iter().any(|reserved| name.starts_with(reserved)) {
-            return Err(ParseFramingError::Unsupported { name });
+        let bad = |why| ParseFramingError::BadArgument { name: name.to_owned(), why };
+        match name.split_once(':') {
+            Some(("delimiter", digits)) => delimiter(digits).map(Self::Delimiter).map_err(bad),
+            Some(("fixed", number)) => fixed(number).map(Self::Fixed).map_err(bad),
+            _ => Err(ParseFramingError::Unknown { name: name.to_owned() }),
         }
-        Err(ParseFramingError::Unknown { name })
     }
+}
+
+/// The delimiter that is written with these digits, two for each byte.
+fn delimiter(digits: &str) -> Result<Delimiter, &'static str> {
+    const FORM: &str = "write each byte as two hexadecimal digits, as in delimiter:0d0a";
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).ok_or(FORM);
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => Ok((digit(high)? << 4 | digit(low)?) as u8),
+        _ => Err(FORM),
+    };
+    let bytes: Vec<u8> = digits.as_bytes().chunks(2).map(pair).collect::<Result<_, _>>()?;
+    Delimiter::new(&bytes).ok_or("a delimiter has 1 to 16 bytes")
+}
+
+/// Messages of the length that is written with these digits.
+fn fixed(number: &str) -> Result<Fixed, &'static str> {
+    // (The standard library takes a sign as well.)
+    if number.is_empty() || number.contains(|c: char| !c.is_ascii_digit()) {
+        return Err("write how many bytes every message has, as in fixed:16");
+    }
+    // A number that is too large for a size is too large for a message.
+    let len = number.parse().unwrap_or(usize::MAX);
+    Fixed::new(len).ok_or("a message of fixed length has 1 to 1073741824 bytes")
 }
 
 impl fmt::Display for Framing {
@@ -49,12 +74,19 @@ impl fmt::Display for Framing {
                 Width::U32Be => "len-be32",
                 Width::U32Le => "len-u32le",
                 Width::I32Le => "len-le32",
+                Width::Varint => "len-varint",
             },
+            Self::Delimiter(delimiter) => {
+                let digits = delimiter.as_slice().iter().map(|byte| format!("{byte:02x}"));
+                return f.pad(&format!("delimiter:{}", digits.collect::<String>()));
+            }
+            Self::Fixed(fixed) => return f.pad(&format!("fixed:{}", fixed.len())),
+            Self::Custom(_) => "custom",
         })
     }
 }
 
-/// Why a name is no [`Framing`]. Its text lists the names that are.
+/// Why a name is no [`Framing`]. Its text says what would be one.
 ///
 /// # Examples
 ///
@@ -63,8 +95,9 @@ impl fmt::Display for Framing {
 ///
 /// let error = "line".parse::<Framing>().unwrap_err();
 /// assert!(error.to_string().starts_with("unknown framing \"line\"; choose one of raw, lines, "));
-/// let error = "fixed:16".parse::<Framing>().unwrap_err();
-/// assert!(error.to_string().starts_with("framing \"fixed:16\" is not supported yet; choose "));
+/// let error = "fixed:0".parse::<Framing>().unwrap_err();
+/// let why = "framing \"fixed:0\": a message of fixed length has 1 to 1073741824 bytes";
+/// assert_eq!(error.to_string(), why);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -74,21 +107,24 @@ pub enum ParseFramingError {
         /// The name as it was given.
         name: String,
     },
-    /// The name is reserved for a framing that this version does not have.
-    Unsupported {
+    /// There is such a framing, but not with what stands behind the colon.
+    BadArgument {
         /// The name as it was given.
         name: String,
+        /// What is wrong, and how it is written.
+        why: &'static str,
     },
 }
 
 impl fmt::Display for ParseFramingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown { name } => write!(f, "unknown framing {name:?}")?,
-            Self::Unsupported { name } => write!(f, "framing {name:?} is not supported yet")?,
+            Self::Unknown { name } => {
+                let names = NAMES.map(|(name, _)| name).join(", ");
+                write!(f, "unknown framing {name:?}; choose one of {names}, {WITH_ARGUMENT}")
+            }
+            Self::BadArgument { name, why } => write!(f, "framing {name:?}: {why}"),
         }
-        let names = NAMES.map(|(name, _)| name).join(", ");
-        write!(f, "; choose one of {names}")
     }
 }
 
@@ -100,10 +136,19 @@ mod tests {
 
     #[test]
     fn every_name_is_read_and_every_framing_is_written_as_a_name_that_reads_back() {
-        for (name, framing) in NAMES {
+        let with_argument = [
+            ("delimiter:0d0a", Framing::delimiter(b"\r\n")),
+            ("delimiter:00", Framing::delimiter(b"\0")),
+            ("delimiter:FFfe", Framing::delimiter(b"\xff\xfe")),
+            ("fixed:1", Framing::fixed(1)),
+            ("fixed:1073741824", Framing::fixed(1 << 30)),
+        ];
+        for (name, framing) in NAMES.into_iter().chain(with_argument) {
             assert_eq!(name.parse(), Ok(framing.clone()));
             assert_eq!(framing.to_string().parse(), Ok(framing));
         }
+        assert_eq!(Framing::delimiter(b"\r\n").to_string(), "delimiter:0d0a");
+        assert_eq!(format!("{:>9}", Framing::fixed(16)), " fixed:16");
     }
 
     #[test]
@@ -114,16 +159,32 @@ mod tests {
     }
 
     #[test]
-    fn reserved_names_are_refused_as_such() {
-        for name in ["delimiter:0d0a", "delimiter:", "fixed:16", "fixed:"] {
-            let error = ParseFramingError::Unsupported { name: name.to_owned() };
-            assert_eq!(name.parse::<Framing>(), Err(error));
+    fn an_argument_that_makes_no_sense_is_refused_with_its_reason() {
+        let seventeen = "00".repeat(17);
+        let refused = |name: &str| name.parse::<Framing>().expect_err(name).to_string();
+        for digits in ["0", "0d0", "0x", "gg", " 00", "00 ", "é", "+1"] {
+            let text = refused(&format!("delimiter:{digits}"));
+            assert!(text.ends_with("two hexadecimal digits, as in delimiter:0d0a"), "{text}");
+        }
+        for digits in ["", &seventeen] {
+            let text = refused(&format!("delimiter:{digits}"));
+            assert!(text.ends_with("a delimiter has 1 to 16 bytes"), "{text}");
+        }
+        for number in ["", "-1", "+1", " 1", "1 ", "0x10", "many"] {
+            let text = refused(&format!("fixed:{number}"));
+            assert!(text.ends_with("how many bytes every message has, as in fixed:16"), "{text}");
+        }
+        for number in ["0", "00", "1073741825", "99999999999999999999999"] {
+            let text = refused(&format!("fixed:{number}"));
+            assert!(text.ends_with("has 1 to 1073741824 bytes"), "{text}");
         }
     }
 
     #[test]
     fn anything_else_is_unknown() {
-        for name in ["", "Raw", " raw", "line", "len-le64", "delimiter", "fixed", "raw\n"] {
+        let names =
+            ["", "Raw", " raw", "line", "len-le64", "delimiter", "fixed", "raw\n", "custom"];
+        for name in names.into_iter().chain(["raw:", "lines:1", "Fixed:1", ":"]) {
             let error = ParseFramingError::Unknown { name: name.to_owned() };
             assert_eq!(name.parse::<Framing>(), Err(error));
         }

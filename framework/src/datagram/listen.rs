@@ -96,9 +96,10 @@ impl DatagramListener {
         self.socket.lock().clone()
     }
 
-    /// Closes the socket: the port is free.
-    pub(crate) fn close(&self) {
-        *self.socket.lock() = None;
+    /// Closes the socket: the port is free. Returns whether this call did it.
+    pub(crate) fn close(&self) -> bool {
+        let open = self.socket.lock().take();
+        open.is_some()
     }
 
     /// The poller announces datagrams. Returns whether the caller must queue the listener.

@@ -237,6 +237,7 @@ impl DatagramListener {
     }
 
     pub(crate) fn drop_datagram(&self, peer: &Peer, reason: DropReason) {
-        self.core.events.emit(&Event::DatagramDropped { peer, reason });
+        let listener = &self.address;
+        self.core.events.emit(&Event::DatagramDropped { peer, listener, reason });
     }
 }

@@ -36,8 +36,8 @@ impl ReplyQueue {
         self.waiting.is_empty() && self.held.is_empty()
     }
 
-    /// Takes a reply, unless the guard withholds it or too many wait.
-    fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) {
+    /// Takes a reply, unless the guard withholds it or too many wait. Returns how many bytes were taken.
+    fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) -> usize {
         let Outgoing { bytes, peer, from } = *reply;
         if !self.guard.may_send(peer, Print::of(bytes)) {
             unsent.0.push((peer.clone(), None));
@@ -47,7 +47,9 @@ impl ReplyQueue {
             unsent.refused(peer, io::ErrorKind::WouldBlock.into());
         } else {
             self.waiting.push(bytes, peer, from);
+            return bytes.len();
         }
+        0
     }
 
     /// Sends what waits, as far as it is taken now. A reply that the system refuses is skipped: the
@@ -123,35 +125,54 @@ impl Unsent {
         self.0.push((peer.clone(), Some(error)));
     }
 
-    fn tell(&self, core: &Core) {
+    fn tell(&self, core: &Core, listener: &Address) {
         for (peer, refused) in &self.0 {
             match refused {
-                None => core.events.emit(&Event::ReplyWithheld { peer }),
-                Some(error) => core.events.emit(&Event::ReplyFailed { peer, error }),
+                None => core.events.emit(&Event::ReplyWithheld { peer, listener }),
+                Some(error) => core.events.emit(&Event::ReplyFailed { peer, listener, error }),
             }
+        }
+    }
+
+    /// What became of the datagram that was queued last, for this peer. What others had waiting may have
+    /// failed as well.
+    fn of_the_last(&self, peer: &Address) -> Result<(), SendError> {
+        match self.0.last() {
+            Some((to, Some(error))) if to == peer => match error.raw_os_error() {
+                Some(errno) => Err(SendError::Refused(errno)),
+                None => Err(SendError::Full),
+            },
+            _ => Ok(()),
         }
     }
 }
 
 impl DatagramListener {
     /// Takes over what a turn has collected, in answer to a datagram with this print. It leaves with
-    /// the replies of other turns: at the end of the batch, or when a batch is together.
-    pub(super) fn commit(&self, collected: &mut SendBatch, heard: Option<(&Address, Print)>) {
+    /// the replies of other turns: at the end of the batch, or when a batch is together. Returns how many
+    /// bytes were let out.
+    pub(super) fn commit(
+        &self,
+        collected: &mut SendBatch,
+        heard: Option<(&Address, Print)>,
+    ) -> usize {
         if collected.is_empty() && heard.is_none() {
-            return;
+            return 0;
         }
+        let mut taken = 0;
         self.with_replies(|queue, socket, unsent| {
             if let Some((peer, print)) = heard {
                 queue.guard.heard(peer, print);
             }
             for reply in collected.iter() {
-                queue.push(&reply, unsent);
+                taken += queue.push(&reply, unsent);
                 if queue.waiting.len() >= BATCH {
                     queue.flush(socket, &self.core, unsent);
                 }
             }
         });
         collected.clear();
+        taken
     }
 
     /// Sends what waits.
@@ -182,7 +203,7 @@ impl DatagramListener {
         if let (Some(pause), Some(post)) = (pause, self.settings.post.upgrade()) {
             post.try_again(self.index, pause);
         }
-        unsent.tell(&self.core);
+        unsent.tell(&self.core, &self.address);
         unsent
     }
 }
@@ -194,13 +215,21 @@ impl DatagramOutlet for DatagramListener {
             queue.push(&Outgoing { bytes, peer, from }, unsent);
             queue.flush(socket, &self.core, unsent);
         });
-        // What others had waiting may have failed as well: only the last one is ours.
-        match unsent.0.last() {
-            Some((to, Some(error))) if to == peer => match error.raw_os_error() {
-                Some(errno) => Err(SendError::Refused(errno)),
-                None => Err(SendError::Full),
-            },
-            _ => Ok(()),
-        }
+        unsent.of_the_last(peer)
+    }
+
+    /// Queues one datagram. It leaves when a batch is together, or at the next flush.
+    fn queue(&self, bytes: &[u8], peer: &Address, from: Option<IpAddr>) -> Result<(), SendError> {
+        let unsent = self.with_replies(|queue, socket, unsent| {
+            queue.push(&Outgoing { bytes, peer, from }, unsent);
+            if queue.waiting.len() >= BATCH {
+                queue.flush(socket, &self.core, unsent);
+            }
+        });
+        unsent.of_the_last(peer)
+    }
+
+    fn flush(&self) {
+        self.flush_replies();
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::datagram::listen::DatagramListener;
+use crate::event::{Event, Traffic};
 use crate::handler::{Actor, Factory, Handler};
 use crate::outbox::Line;
 use crate::peer::{Address, ConnectionId};
@@ -67,9 +68,22 @@ impl Session {
         }
     }
 
-    pub(crate) fn traffic(&self, now: Moment) -> crate::event::Traffic {
+    /// Says that it is there, before anything else is said of it.
+    pub(crate) fn begins(&self) {
+        let (id, peer, listener) = (self.line.id, &self.line.peer, &self.listener.address);
+        self.listener.core.events.emit(&Event::SessionBegun { id, peer, listener });
+    }
+
+    /// Ends it now: the drain's deadline has passed.
+    pub(crate) fn force(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Ended(CloseReason::Forced);
+        }
+    }
+
+    pub(crate) fn traffic(&self, now: Moment) -> Traffic {
         let lasted = now.since(self.opened);
-        crate::event::Traffic { received: self.received, sent: self.sent, lasted }
+        Traffic { received: self.received, sent: self.sent + self.line.sent(), lasted }
     }
 
     /// Tells the handler the reason.

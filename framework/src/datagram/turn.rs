@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::codec::FrameError;
 use crate::config::TURN_MESSAGES;
@@ -46,7 +45,7 @@ pub(crate) fn run(
     let began = desk.now;
     let mut turn = Turn { session, listener, desk, host, id, heard: None };
     let left_over = turn.go(why, datagram);
-    desk.now = Instant::now();
+    desk.now = listener.core.clock.instant();
     desk.tidy();
     let took = desk.now.saturating_duration_since(began);
     listener.core.events.counters.turn(0, 0, 0, took);
@@ -64,6 +63,9 @@ pub(crate) fn run(
 impl Turn<'_> {
     /// Returns whether datagrams still wait.
     fn go(&mut self, why: Why, datagram: Option<&Fetched>) -> bool {
+        if why.has(Why::START) {
+            self.session.begins();
+        }
         if why.has(Why::FORCE) {
             self.end(CloseReason::Forced);
             return false;
@@ -116,8 +118,6 @@ impl Turn<'_> {
     }
 
     fn start(&mut self) {
-        let peer = &self.session.line.peer;
-        self.listener.core.events.emit(&Event::Opened { id: self.id, peer });
         match self.judge() {
             Ok(Verdict::Accept) => {}
             Ok(verdict) => return self.turn_away(&verdict),
@@ -187,12 +187,13 @@ impl Turn<'_> {
 
     fn handle(&mut self, bytes: &[u8], truncated: bool) {
         let counters = &self.listener.core.events.counters;
+        let peer = &self.session.line.peer;
         match &self.session.phase {
             Phase::Open => {}
             Phase::Ended(CloseReason::Filtered) => {
-                return self.listener.drop_datagram(&self.session.line.peer, DropReason::Filtered);
+                return self.listener.drop_datagram(peer, DropReason::Filtered);
             }
-            Phase::Ended(_) => return counters.datagram_dropped(DropReason::SessionEnded),
+            Phase::Ended(_) => return self.listener.drop_datagram(peer, DropReason::SessionEnded),
         }
         self.session.received += bytes.len() as u64;
         self.session.quiet_since = self.now();
@@ -298,8 +299,7 @@ const MOST_BYTES: usize = 65_507;
 impl SessionSink<'_> {
     fn commit(&mut self) {
         let heard = self.heard.take().map(|print| (self.line.peer.address(), print));
-        self.sent += self.replies.bytes() as u64;
-        self.listener.commit(self.replies, heard);
+        self.sent += self.listener.commit(self.replies, heard) as u64;
     }
 }
 
@@ -366,7 +366,9 @@ pub(crate) fn run_raw(
     }
     let (bytes, truncated) = (datagram.bytes(), datagram.is_truncated());
     let whole = Datagram::new(bytes, peer, truncated);
-    let send = |collected: &mut SendBatch| listener.commit(collected, None);
+    let send = |collected: &mut SendBatch| {
+        listener.commit(collected, None);
+    };
     let mut replies = Replies::new(peer, &mut desk.replies, &send);
     let handled = isolated(|| handler.handle(&whole, &mut replies));
     let events = &listener.core.events;
@@ -375,11 +377,12 @@ pub(crate) fn run_raw(
         Ok(()) => events.counters.datagram_handled(),
         Err(reason) => {
             desk.replies.clear();
-            events.emit(&Event::DatagramFailed { peer, reason: &reason });
+            let (listener, reason) = (&listener.address, &reason);
+            events.emit(&Event::DatagramFailed { peer, listener, reason });
         }
     }
     listener.commit(&mut desk.replies, Some((peer.address(), Print::of(bytes))));
-    desk.now = Instant::now();
+    desk.now = listener.core.clock.instant();
 }
 
 impl DatagramListener {

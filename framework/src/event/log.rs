@@ -1,12 +1,12 @@
 //! Events become lines of the `log` crate: one line each, rarely more than ten a second of a kind.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ::log::{Level, log, log_enabled};
 
-use crate::event::Event;
+use crate::config::HandlerErrors;
+use crate::event::{DropReason, Event, Observer};
 use crate::reason::CloseReason;
 
 /// Lines of one kind in one second at most; the rest is counted and said afterwards.
@@ -27,24 +27,28 @@ enum Kind {
     Datagram,
     Reply,
     Worker,
+    Late,
+    Hook,
 }
 
 /// The limits; the lines themselves go to whatever logger the program has set.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(super) struct Log {
     began: Instant,
-    limits: [Limit; Kind::Worker as usize + 1],
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { began: Instant::now(), limits: Default::default() }
-    }
+    limits: [Limit; Kind::Hook as usize + 1],
+    errors: HandlerErrors,
 }
 
 impl Log {
-    pub(crate) fn write(&self, event: &Event<'_>) {
-        let (kind, level) = classify(event);
+    pub(super) fn new(errors: HandlerErrors) -> Self {
+        Self { began: Instant::now(), limits: Default::default(), errors }
+    }
+}
+
+/// The log hears of events like everybody else.
+impl Observer for Log {
+    fn event(&self, event: &Event<'_>) {
+        let (kind, level) = classify(event, self.errors);
         if !log_enabled!(target: TARGET, level) {
             return;
         }
@@ -52,113 +56,56 @@ impl Log {
         else {
             return;
         };
-        let line = Line(event);
         if suppressed > 0 {
-            log!(target: TARGET, level, "{line} ({suppressed} similar lines suppressed)");
+            log!(target: TARGET, level, "{event} ({suppressed} similar lines suppressed)");
         } else {
-            log!(target: TARGET, level, "{line}");
+            log!(target: TARGET, level, "{event}");
         }
     }
 }
 
 /// How loud an event is, and with whom it shares a limit.
-fn classify(event: &Event<'_>) -> (Kind, Level) {
+fn classify(event: &Event<'_>, errors: HandlerErrors) -> (Kind, Level) {
     match event {
         Event::DescriptorsRaised { .. }
-        | Event::Listening { .. }
+        | Event::ListenerStarted { .. }
         | Event::Draining { .. }
         | Event::Drained { .. } => (Kind::Server, Level::Info),
-        Event::DescriptorsShort { .. } | Event::SmallReceiveBuffer { .. } | Event::Stuck { .. } => {
-            (Kind::Server, Level::Warn)
-        }
+        Event::ListenerStopped { .. } => (Kind::Server, Level::Debug),
+        Event::DescriptorsShort { .. }
+        | Event::SmallReceiveBuffer { .. }
+        | Event::Stuck { .. }
+        | Event::TickStuck { .. } => (Kind::Server, Level::Warn),
         Event::AcceptFailed { rest: None, .. } => (Kind::Accept, Level::Debug),
         Event::AcceptFailed { .. } => (Kind::Accept, Level::Warn),
         Event::Full { .. } => (Kind::Full, Level::Warn),
-        Event::Opened { .. } => (Kind::Opened, Level::Debug),
-        Event::Closed { reason, .. } => match reason {
-            CloseReason::HandlerPanic => (Kind::Failed, Level::Error),
-            CloseReason::HandlerErr(_) | CloseReason::Forced => (Kind::Failed, Level::Warn),
-            // A peer that resets is its own affair, and there are many of them.
-            CloseReason::PeerReset => (Kind::Left, Level::Debug),
-            _ => (Kind::Left, Level::Info),
-        },
-        Event::DatagramFailed { .. } => (Kind::Failed, Level::Warn),
+        Event::ConnectionOpened { .. } | Event::SessionBegun { .. } => (Kind::Opened, Level::Debug),
+        Event::ConnectionClosed { reason, .. } | Event::SessionEnded { reason, .. } => {
+            of_reason(reason, errors)
+        }
+        Event::DatagramFailed { reason, .. } => of_reason(reason, errors),
+        Event::DatagramDropped { reason: DropReason::SessionEnded, .. } => {
+            (Kind::Late, Level::Debug)
+        }
         Event::DatagramDropped { .. } => (Kind::Datagram, Level::Warn),
         Event::ReceiveFailed { .. } => (Kind::Datagram, Level::Debug),
         Event::ReplyWithheld { .. } => (Kind::Reply, Level::Warn),
         Event::ReplyFailed { .. } => (Kind::Reply, Level::Debug),
-        Event::WorkerReplaced { .. } | Event::BlockingCommon { .. } => (Kind::Worker, Level::Debug),
+        Event::WorkerReplaced { .. } | Event::SharingChanged { .. } => (Kind::Worker, Level::Debug),
         Event::ThreadFailed { .. } | Event::PollFailed { .. } => (Kind::Worker, Level::Error),
+        Event::TickPanicked { .. } | Event::ObserverPanicked { .. } => (Kind::Hook, Level::Error),
     }
 }
 
-struct Line<'a>(&'a Event<'a>);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Event::DescriptorsRaised { before, now, max_connections } => write!(
-                f,
-                "descriptor limit raised from {before} to {now}; at most {max_connections} connections"
-            ),
-            Event::DescriptorsShort { descriptors, max_connections } => write!(
-                f,
-                "max_connections is {max_connections}, but this process may open only \
-                 {descriptors} descriptors"
-            ),
-            Event::Listening { address } => write!(f, "listening on {address}"),
-            Event::SmallReceiveBuffer { address, asked, granted } => write!(
-                f,
-                "{address}: receive buffer of {granted} bytes instead of {asked}; bursts may be lost \
-                 (see net.core.rmem_max)"
-            ),
-            Event::AcceptFailed { address, error, rest: None } => {
-                write!(f, "{address}: accept: {error}")
-            }
-            Event::AcceptFailed { address, error, rest: Some(rest) } => {
-                write!(f, "{address}: accept: {error}; resting for {rest:?}")
-            }
-            Event::Full { max_connections } => {
-                write!(f, "{max_connections} connections are open: the next ones wait")
-            }
-            Event::Opened { id, peer } => write!(f, "{peer} {id} is here"),
-            Event::Closed { id, peer, reason, traffic } => write!(
-                f,
-                "{peer} {id} left: {reason} ({} bytes in, {} out, {} ms)",
-                traffic.received,
-                traffic.sent,
-                traffic.lasted.as_millis()
-            ),
-            Event::DatagramDropped { peer, reason } => {
-                write!(f, "{peer}: datagram dropped: {}", reason.name())
-            }
-            Event::DatagramFailed { peer, reason } => write!(f, "{peer}: datagram: {reason}"),
-            Event::ReplyWithheld { peer } => {
-                write!(f, "{peer}: sends back what it is sent; one reply withheld")
-            }
-            Event::ReplyFailed { peer, error } => write!(f, "{peer}: not sent: {error}"),
-            Event::ReceiveFailed { address, error } => write!(f, "{address}: receive: {error}"),
-            Event::WorkerReplaced { worker, hog: false } => write!(f, "worker {worker} blocks"),
-            Event::WorkerReplaced { worker, hog: true } => {
-                write!(f, "worker {worker} computes long")
-            }
-            Event::BlockingCommon { common: true } => {
-                f.write_str("handlers block often: feeding all workers")
-            }
-            Event::BlockingCommon { common: false } => f.write_str("handlers block rarely again"),
-            Event::PollFailed { error } => write!(f, "cannot wait for events: {error}"),
-            Event::ThreadFailed { error } => write!(f, "no thread for a worker: {error}"),
-            Event::Draining { within, open } => {
-                write!(f, "draining {open} connections within {within:?}")
-            }
-            Event::Stuck { id, peer } => {
-                write!(f, "{peer} {id} is stuck: its handler has not returned")
-            }
-            Event::Drained { completed, told, forced, stuck, took } => write!(
-                f,
-                "drained: {completed} completed, {told} told, {forced} forced, {stuck} stuck, in {took:.1?}"
-            ),
-        }
+/// How loud an end is. Errors of handlers may be wanted quiet; a panic is always an error.
+fn of_reason(reason: &CloseReason, errors: HandlerErrors) -> (Kind, Level) {
+    match reason {
+        CloseReason::HandlerPanic => (Kind::Failed, Level::Error),
+        CloseReason::HandlerErr(_) if errors == HandlerErrors::Quiet => (Kind::Left, Level::Debug),
+        CloseReason::HandlerErr(_) | CloseReason::Forced => (Kind::Failed, Level::Warn),
+        // A peer that resets is its own affair, and there are many of them.
+        CloseReason::PeerReset => (Kind::Left, Level::Debug),
+        _ => (Kind::Left, Level::Info),
     }
 }
 
@@ -200,17 +147,23 @@ mod tests {
         assert_eq!(limit.admit(8), Some(0));
     }
 
+    fn level(reason: &CloseReason, errors: HandlerErrors) -> Level {
+        of_reason(reason, errors).1
+    }
+
     #[test]
     fn a_reset_is_debug_and_a_panic_is_an_error() {
-        let tcp = |port| crate::peer::Address::Tcp(([127, 0, 0, 1], port).into());
-        let peer = crate::peer::Peer::new(tcp(1), tcp(2));
-        let id = crate::peer::ConnectionId(1);
-        let level = |reason| {
-            let traffic = crate::event::Traffic::default();
-            classify(&Event::Closed { id, peer: &peer, reason: &reason, traffic }).1
-        };
+        let level = |reason: CloseReason| level(&reason, HandlerErrors::Logged);
         assert_eq!(level(CloseReason::PeerReset), Level::Debug);
         assert_eq!(level(CloseReason::HandlerPanic), Level::Error);
+        assert_eq!(level(CloseReason::HandlerErr(String::new())), Level::Warn);
         assert_eq!(level(CloseReason::Done), Level::Info);
+    }
+
+    #[test]
+    fn quiet_errors_are_debug_and_a_panic_is_an_error_all_the_same() {
+        let level = |reason: CloseReason| level(&reason, HandlerErrors::Quiet);
+        assert_eq!(level(CloseReason::HandlerErr(String::new())), Level::Debug);
+        assert_eq!(level(CloseReason::HandlerPanic), Level::Error);
     }
 }

@@ -42,12 +42,23 @@ pub struct Stats {
     pub replies_withheld: u64,
     /// Replies that could not be sent.
     pub replies_failed: u64,
-    /// Messages that a full outbox dropped.
+    /// Messages that were dropped because as much waited for their peer as may.
     pub messages_skipped: u64,
+    /// Messages that were sent to a [`Group`](crate::Group) with members here.
+    pub fan_outs: u64,
+    /// What members here took of these, each for itself.
+    pub fan_out_copies: u64,
     /// Failures of accept(2).
     pub accept_errors: u64,
     /// Workers that blocked in a handler and were replaced.
     pub workers_replaced: u64,
+    /// Panics of observers.
+    pub observer_panics: u64,
+    /// Calls of what was given to [`Server::on_tick`](crate::Server::on_tick), those that panicked among
+    /// them.
+    pub ticks: u64,
+    /// Calls of it that panicked.
+    pub tick_panics: u64,
     /// How long turns took: a turn handles up to 16 messages of one connection.
     pub turns: Histogram,
     /// How long connections lasted.
@@ -161,8 +172,13 @@ pub(crate) struct Counters {
     replies_withheld: AtomicU64,
     replies_failed: AtomicU64,
     skipped: AtomicU64,
+    fan_outs: AtomicU64,
+    fan_out_copies: AtomicU64,
     accept_errors: AtomicU64,
     workers_replaced: AtomicU64,
+    observer_panics: AtomicU64,
+    ticks: AtomicU64,
+    tick_panics: AtomicU64,
     turns: Buckets,
     lifetimes: Buckets,
     closed: [AtomicU64; CloseReason::KINDS],
@@ -174,12 +190,10 @@ impl Counters {
     pub(crate) fn count(&self, event: &Event<'_>) {
         match event {
             Event::AcceptFailed { .. } => add(&self.accept_errors, 1),
-            Event::Opened { peer, .. } if peer.is_datagram() => add(&self.sessions, 1),
-            Event::Opened { .. } => add(&self.accepted, 1),
-            Event::Closed { peer, reason, .. } if peer.is_datagram() => {
-                add(&self.sessions_closed[reason.kind()], 1);
-            }
-            Event::Closed { reason, traffic, .. } => {
+            Event::SessionBegun { .. } => add(&self.sessions, 1),
+            Event::ConnectionOpened { .. } => add(&self.accepted, 1),
+            Event::SessionEnded { reason, .. } => add(&self.sessions_closed[reason.kind()], 1),
+            Event::ConnectionClosed { reason, traffic, .. } => {
                 add(&self.closed[reason.kind()], 1);
                 self.lifetimes.record(traffic.lasted);
             }
@@ -188,8 +202,22 @@ impl Counters {
             Event::ReplyWithheld { .. } => add(&self.replies_withheld, 1),
             Event::ReplyFailed { .. } => add(&self.replies_failed, 1),
             Event::WorkerReplaced { .. } => add(&self.workers_replaced, 1),
+            Event::TickPanicked { .. } => add(&self.tick_panics, 1),
             _ => {}
         }
+    }
+
+    pub(super) fn observer_panicked(&self) {
+        add(&self.observer_panics, 1);
+    }
+
+    pub(crate) fn ticked(&self) {
+        add(&self.ticks, 1);
+    }
+
+    /// Bytes that a remote sent itself, outside of any turn.
+    pub(crate) fn sent_aside(&self, bytes: usize) {
+        add(&self.bytes_sent, bytes as u64);
     }
 
     /// One turn of a connection: how many messages and bytes it moved, and how long it took.
@@ -217,7 +245,7 @@ impl Counters {
         add(&self.messages, 1);
     }
 
-    pub(crate) fn datagram_dropped(&self, reason: DropReason) {
+    fn datagram_dropped(&self, reason: DropReason) {
         add(&self.dropped[reason as usize], 1);
     }
 
@@ -227,6 +255,11 @@ impl Counters {
 
     pub(crate) fn skipped(&self, messages: usize) {
         add(&self.skipped, messages as u64);
+    }
+
+    pub(crate) fn fanned_out(&self, taken: usize) {
+        add(&self.fan_outs, 1);
+        add(&self.fan_out_copies, taken as u64);
     }
 
     pub(crate) fn snapshot(&self, connections_open: usize) -> Stats {
@@ -245,8 +278,13 @@ impl Counters {
             replies_withheld: read(&self.replies_withheld),
             replies_failed: read(&self.replies_failed),
             messages_skipped: read(&self.skipped),
+            fan_outs: read(&self.fan_outs),
+            fan_out_copies: read(&self.fan_out_copies),
             accept_errors: read(&self.accept_errors),
             workers_replaced: read(&self.workers_replaced),
+            observer_panics: read(&self.observer_panics),
+            ticks: read(&self.ticks),
+            tick_panics: read(&self.tick_panics),
             turns: self.turns.snapshot(),
             lifetimes: self.lifetimes.snapshot(),
             closed: self.closed.iter().map(read).collect(),

@@ -102,7 +102,8 @@ pub trait Handler: Send + 'static {
     /// Bytes arrived that are no message, or a datagram that did not fit the buffer.
     ///
     /// The connection ends after this, whatever is returned, unless `why` says that the stream goes on:
-    /// an over-long line under `skip_overlong`, or a truncated datagram.
+    /// an over-long message under `skip_overlong`, what a codec of one's own skips, or a truncated
+    /// datagram. [`FrameError::is_fatal`] tells.
     ///
     /// # Errors
     /// An error ends the connection.

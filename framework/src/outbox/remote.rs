@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::codec::EncodeError;
+use crate::fault::Fault;
 use crate::outbox::{Chunk, Line};
 use crate::peer::{ConnectionId, Peer};
+use crate::sys::errno;
 
 /// A handle to one peer, to send to it from anywhere: another handler, a timer, any thread.
 ///
@@ -41,7 +43,7 @@ pub struct Remote {
     line: Arc<Line>,
 }
 
-/// Why a message was not taken. Nothing of it was sent.
+/// Why a message was not taken. Nothing of it was sent, and it is still the caller's, who only lent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
@@ -53,6 +55,26 @@ pub enum SendError {
     Unencodable(EncodeError),
     /// It is longer than a datagram can be, or the system refused to send it: its error number.
     Refused(i32),
+}
+
+impl SendError {
+    /// Whose fault it is.
+    ///
+    /// ```
+    /// use switchboard::{Fault, SendError};
+    ///
+    /// assert_eq!(SendError::Full.fault(), Fault::Peer);
+    /// ```
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        match self {
+            // It left, or it does not read what waits for it.
+            Self::Closed | Self::Full => Fault::Peer,
+            Self::Unencodable(why) => why.fault(),
+            Self::Refused(errno::TOO_LONG) => Fault::Caller,
+            Self::Refused(_) => Fault::System,
+        }
+    }
 }
 
 impl fmt::Display for SendError {
@@ -81,33 +103,44 @@ impl Remote {
         Self { line }
     }
 
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
     /// Sends one message, framed as its connection is; over datagrams, as one datagram.
     ///
     /// Ok means taken, not arrived: the peer may vanish before it reads.
     ///
     /// # Errors
     /// [`SendError`] says why it was not taken.
+    ///
+    /// # Panics
+    /// Only if a codec of one's own ([`Codec`](crate::codec::Codec)) does: it runs on the calling
+    /// thread. Nothing was sent then, and the connection goes on.
     pub fn send(&self, message: impl AsRef<[u8]>) -> Result<(), SendError> {
         let message = message.as_ref();
-        let mut framed = Vec::with_capacity(message.len() + 8);
-        if self.line.peer.is_datagram() {
-            framed.extend_from_slice(message);
+        let chunk = if self.line.peer.is_datagram() {
+            Chunk::Framed(message.to_vec())
         } else {
-            self.line.settings.framing.encode(message, &mut framed)?;
-        }
-        self.line.send_from_elsewhere(Chunk::Framed(framed))
+            Chunk::framed(&self.line.settings.framing, message)?
+        };
+        self.line.send_from_elsewhere(chunk)
     }
 
-    /// Sends a message that many peers share, without copying it for each.
+    /// Sends a message that many peers share, without copying it for each. (A codec of one's own
+    /// encodes it for each.)
     ///
     /// # Errors
+    /// As [`Remote::send`].
+    ///
+    /// # Panics
     /// As [`Remote::send`].
     pub fn send_shared(&self, message: &Arc<[u8]>) -> Result<(), SendError> {
         if self.line.peer.is_datagram() {
             return self.send(message);
         }
-        let envelope = self.line.settings.framing.envelope(message.len())?;
-        self.line.send_from_elsewhere(Chunk::Shared { envelope, body: message.clone() })
+        let chunk = Chunk::shared(&self.line.settings.framing, message)?;
+        self.line.send_from_elsewhere(chunk)
     }
 
     /// Who is at the other end.
@@ -132,5 +165,20 @@ impl Remote {
 impl fmt::Debug for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remote").field("id", &self.id()).field("peer", self.peer()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_fits_nowhere_is_the_callers_fault_and_a_refusal_the_systems() {
+        assert_eq!(SendError::Refused(errno::TOO_LONG).fault(), Fault::Caller);
+        // ENOBUFS
+        assert_eq!(SendError::Refused(105).fault(), Fault::System);
+        assert_eq!(SendError::Closed.fault(), Fault::Peer);
+        let unencodable = SendError::from(EncodeError::TooLong { len: 2, max: 1 });
+        assert_eq!(unencodable.fault(), Fault::Caller);
     }
 }

@@ -49,8 +49,16 @@ impl Engine {
             }
             Round::Stop(error) => {
                 events.emit(&Event::AcceptFailed { address, error: &error, rest: None });
-                listener.close();
+                self.close_arrivals(listener);
             }
+        }
+    }
+
+    /// Closes a listener, once.
+    pub(super) fn close_arrivals(&self, listener: &StreamListener) {
+        if listener.close() {
+            let address = &listener.address;
+            self.core.events.emit(&Event::ListenerStopped { address });
         }
     }
 
@@ -77,9 +85,9 @@ impl Engine {
         }
     }
 
-    fn admit(
+    pub(super) fn admit(
         &self,
-        listener: &StreamListener,
+        listener: &Arc<StreamListener>,
         socket: Socket,
         addr: Option<Address>,
         permit: Permit,
@@ -92,7 +100,8 @@ impl Engine {
         let socket = Arc::new(socket);
         let line = Line::stream(id, peer, socket.clone(), listener.settings.clone());
         self.connections.set_line(id, line.clone());
-        self.core.events.emit(&Event::Opened { id, peer: &line.peer });
+        let (peer, address) = (&line.peer, &listener.address);
+        self.core.events.emit(&Event::ConnectionOpened { id, peer, listener: address });
         let registered = match self.concurrency {
             // Its own thread waits for its bytes.
             Concurrency::Threads { .. } => Ok(()),
@@ -101,11 +110,11 @@ impl Engine {
                     true => Room::OnDemand,
                     false => Room::Always,
                 };
-                self.poller.add_stream(&*socket, id.0, room)
+                self.poller.add_stream(&socket, id.0, room)
             }
         };
         let now = self.core.clock.now();
-        let mut conn = Connection::new(line, socket, &listener.factory, permit, now);
+        let mut conn = Connection::new(line, socket, listener, permit, now);
         if let Err(error) = registered {
             conn.break_off(error.raw_os_error().unwrap_or(0));
             return self.close_connection(id, Box::new(conn));

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::event::HeldBy;
 use crate::schedule::member::Member;
+use crate::schedule::token::Token;
 use crate::sys::thread::ThreadId;
 
 /// How the workers share the work.
@@ -115,6 +117,11 @@ impl Crew {
 
     pub(crate) fn member(&self, worker: usize) -> &Member {
         &self.members[worker]
+    }
+
+    /// What the workers run at this moment.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Token> + '_ {
+        self.members.iter().filter_map(|member| member.runs())
     }
 
     /// Workers at most.
@@ -280,7 +287,7 @@ impl Crew {
 
     /// A worker is going to block, or was found to, or computes for long: it is struck off, unless the
     /// turn at which it was found is over. Returns whether this call did it.
-    pub(crate) fn strike_off(&self, worker: usize, turns: u64, hog: bool) -> bool {
+    pub(crate) fn strike_off(&self, worker: usize, turns: u64, by: HeldBy) -> bool {
         let member = &self.members[worker];
         if member.blocked.swap(true, Ordering::SeqCst) {
             return false;
@@ -290,7 +297,7 @@ impl Crew {
             return false;
         }
         // More workers do not help against handlers that compute.
-        self.blocks.fetch_add(u64::from(!hog), Ordering::Relaxed);
+        self.blocks.fetch_add(u64::from(by == HeldBy::Blocking), Ordering::Relaxed);
         let mut state = self.state.lock();
         state.awake -= 1;
         self.swap_poller(worker, NOBODY);

@@ -67,6 +67,8 @@ impl fmt::Display for DrainReport {
 #[derive(Debug)]
 pub(crate) struct Drain {
     asked: Mutex<Option<Instant>>,
+    /// Everybody who listens was told that it begins.
+    announced: AtomicBool,
     /// The steps that follow the asking have been taken.
     begun: AtomicBool,
     pub(super) alarm: Alarm,
@@ -82,11 +84,11 @@ pub(crate) struct Drain {
 }
 
 thread_local! {
-    /// The engine whose turns this thread runs: it cannot wait for the end of that one.
+    /// The engine whose turns this thread runs, or whom it serves: it cannot wait for the end of that one.
     static RUNS_TURNS_OF: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Marks the thread that runs turns for as long as the value lives.
+/// Marks a thread that cannot wait for a server's end, since that waits for it, for as long as the value lives.
 pub(super) struct InTurn(usize);
 
 impl InTurn {
@@ -105,6 +107,7 @@ impl Drain {
     pub(super) fn new() -> Self {
         Self {
             asked: Mutex::new(None),
+            announced: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             alarm: Alarm::new(),
             forced_at: Mutex::new(None),
@@ -127,8 +130,8 @@ impl Drain {
         counter.fetch_add(1, Ordering::SeqCst);
     }
 
-    fn so_far(&self) -> DrainReport {
-        let took = self.asked.lock().map_or(Duration::ZERO, |asked| asked.elapsed());
+    fn so_far(&self, now: Instant) -> DrainReport {
+        let took = self.asked.lock().map_or(Duration::ZERO, |asked| now - asked);
         DrainReport {
             completed: self.completed.load(Ordering::SeqCst),
             told: self.told.load(Ordering::SeqCst),
@@ -150,19 +153,23 @@ impl Engine {
     /// anywhere, at any time, any number of times.
     pub(crate) fn begin_drain(&self, within: Duration) {
         let deadline = self.core.drain_by(self.core.clock.now().after(within));
-        self.drain.asked.lock().get_or_insert_with(Instant::now);
-        if self.core.advance(Stage::Draining) {
+        self.drain.asked.lock().get_or_insert_with(|| self.core.clock.instant());
+        // Told before it can end.
+        if !self.core.is_draining() && !self.drain.announced.swap(true, Ordering::SeqCst) {
+            // An observer that waits for the end would wait for this very call.
+            let _in_turn = InTurn::begin(self);
             self.core.events.emit(&Event::Draining { within, open: self.open() });
         }
+        self.core.advance(Stage::Draining);
         self.arm(Token::Drain, deadline);
         self.wake_poller();
     }
 
-    /// Connections and sessions that are held now, and raw handlers that run.
+    /// Connections and sessions that are held now, and raw handlers and ticks that run.
     fn open(&self) -> usize {
         let raw: usize = self.sources.datagrams.iter().map(|listener| listener.running()).sum();
         let sessions = self.core.events.counters.sessions_open.load(Ordering::SeqCst);
-        self.gate.open() + sessions + raw
+        self.gate.open() + sessions + raw + self.ticks.running()
     }
 
     /// Whoever polls takes the next step of a drain, if there is one.
@@ -187,8 +194,12 @@ impl Engine {
     fn stop_arrivals(&self) {
         for listener in &self.sources.streams {
             match listener.socket() {
-                // Those who are queued are left to whoever else has the socket.
-                Some(socket) if socket.is_shared() => listener.close(),
+                // Those who are queued are left to whoever else has the socket. It would be announced
+                // to us for as long as that one has it.
+                Some(socket) if socket.is_shared() => {
+                    drop(self.poller.remove(&*socket));
+                    self.close_arrivals(listener);
+                }
                 // If it fails, newcomers are merely accepted for longer.
                 Some(socket) => drop(socket.refuse_new()),
                 None => {}
@@ -196,7 +207,10 @@ impl Engine {
         }
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
             match listener.socket() {
-                Some(_) if listener.is_shared() => listener.close_intake(),
+                Some(socket) if listener.is_shared() => {
+                    drop(self.poller.remove_datagrams(&socket));
+                    listener.close_intake();
+                }
                 // Without it a drain lasts for as long as datagrams come faster than they are handled.
                 Some(socket) => drop(socket.refuse_new()),
                 None => {}
@@ -259,7 +273,7 @@ impl Engine {
     fn end(&self) {
         self.gate.stop();
         if self.core.advance(Stage::Stopped) {
-            self.sources.streams.iter().for_each(|listener| listener.close());
+            self.sources.streams.iter().for_each(|listener| self.close_arrivals(listener));
             self.crew.dismiss();
             self.wake_poller();
         }
@@ -268,16 +282,19 @@ impl Engine {
     /// What is known by now: whoever is still there counts as stuck, and those who run are named.
     fn report_so_far(&self) -> DrainReport {
         let stuck_peers = self.running().map(|line| line.peer.clone()).collect();
-        DrainReport { stuck: self.open(), stuck_peers, ..self.drain.so_far() }
+        DrainReport {
+            stuck: self.open(),
+            stuck_peers,
+            ..self.drain.so_far(self.core.clock.instant())
+        }
     }
 
     /// Everybody whose handler runs at this moment.
     fn running(&self) -> impl Iterator<Item = Arc<Line>> + '_ {
-        let tokens = self.crew.members().iter().filter_map(|member| member.runs());
-        tokens.filter_map(|token| match token {
+        self.crew.runs().filter_map(|token| match token {
             Token::Connection(id) => self.connections.line(id),
             Token::Session(id) => self.sessions.line(id),
-            Token::Datagrams(_) | Token::Arrivals(_) | Token::Drain => None,
+            _ => None,
         })
     }
 
@@ -287,10 +304,22 @@ impl Engine {
         for line in self.running() {
             self.core.events.emit(&Event::Stuck { id: line.id, peer: &line.peer });
         }
-        let DrainReport { completed, told, forced, stuck, took, .. } = report;
-        self.core.events.emit(&Event::Drained { completed, told, forced, stuck, took });
-        self.publish(report.clone());
+        for token in self.crew.runs() {
+            if let Token::Tick(tick) = token {
+                self.core.events.emit(&Event::TickStuck { tick });
+            }
+        }
+        self.conclude(&report);
         report
+    }
+
+    /// The drain is over, if there was one.
+    fn conclude(&self, report: &DrainReport) {
+        if self.drain.announced.load(Ordering::SeqCst) {
+            let DrainReport { completed, told, forced, stuck, took, .. } = *report;
+            self.core.events.emit(&Event::Drained { completed, told, forced, stuck, took });
+        }
+        self.publish(report.clone());
     }
 
     /// Somebody is about to serve: whoever drains waits for the report.
@@ -300,9 +329,11 @@ impl Engine {
 
     /// Nobody will serve any more: there is nothing to wait for.
     pub(crate) fn abandon(&self) {
+        let _in_turn = InTurn::begin(self);
         self.end();
+        self.end_ticks();
         self.close_datagrams();
-        self.publish(self.drain.so_far());
+        self.conclude(&self.drain.so_far(self.core.clock.instant()));
     }
 
     /// Whether the report is made.
@@ -311,7 +342,12 @@ impl Engine {
     }
 
     fn close_datagrams(&self) {
-        self.sources.datagrams.iter().for_each(|listener| listener.close());
+        for listener in &self.sources.datagrams {
+            if listener.close() {
+                let address = &listener.address;
+                self.core.events.emit(&Event::ListenerStopped { address });
+            }
+        }
     }
 
     fn publish(&self, report: DrainReport) {
@@ -344,12 +380,16 @@ impl Engine {
     /// Serves until the server was drained, on this thread and those it starts.
     pub(crate) fn serve(&self) -> crate::error::Result<DrainReport> {
         self.will_serve();
+        // It accepts and makes the report: observers and destructors that it calls cannot wait for that.
+        let _in_turn = InTurn::begin(self);
         let served = self.work();
         if served.is_err() {
             self.end();
         }
         // Whoever is stuck in a handler does not come; everybody else is on the way.
         self.crew.join(if self.open() == 0 { FORCE_GRACE * 10 } else { FORCE_GRACE / 3 });
+        self.close_who_is_left();
+        self.end_ticks();
         self.close_datagrams();
         let report = self.report();
         served.map(|()| report)
@@ -360,6 +400,7 @@ impl Engine {
         use crate::schedule::{Concurrency, watchman, worker};
         let failed = |error| crate::Error::system("cannot watch the listeners", error);
         self.open_for_business().map_err(failed)?;
+        self.begin_ticks();
         match self.concurrency {
             Concurrency::Inline => {
                 let _ = self.crew.call_in();
@@ -368,7 +409,8 @@ impl Engine {
             Concurrency::Pool { .. } => {
                 self.call_in();
                 if !self.crew.has_started() {
-                    let error = std::io::Error::from(std::io::ErrorKind::WouldBlock);
+                    let nobody_came = || std::io::ErrorKind::WouldBlock.into();
+                    let error = self.shortage.untold().unwrap_or_else(nobody_came);
                     return Err(crate::Error::system("cannot start a worker", error));
                 }
                 watchman::run(self);

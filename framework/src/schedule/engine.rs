@@ -6,21 +6,23 @@ use std::time::Duration;
 
 use crate::datagram::{DatagramListener, Session};
 use crate::desk::Why;
-use crate::event::Event;
-use crate::outbox::Post;
+use crate::event::{Event, HeldBy};
+use crate::outbox::{Post, Reach};
 use crate::peer::ConnectionId;
 use crate::schedule::Concurrency;
 use crate::schedule::crew::{Called, Crew, Shape};
 use crate::schedule::drain::Drain;
 use crate::schedule::ready::Ready;
+use crate::schedule::shortage::Shortage;
+use crate::schedule::ticks::Ticks;
 use crate::schedule::token::Token;
-use crate::schedule::worker;
 use crate::slots::{SESSION_TAG, Slots};
 use crate::stage::{Core, Stage};
 use crate::stream::Connection;
 use crate::stream::admit::Gate;
 use crate::stream::listen::StreamListener;
 use crate::sys::poll::{Event as PollEvent, Events, Poller};
+use crate::sys::wake::Wake;
 use crate::timer::{Alarm, Moment, Timers};
 
 /// The listeners of a server.
@@ -52,6 +54,8 @@ pub(crate) struct Engine {
     pub(super) ready: Ready,
     pub(super) crew: Crew,
     pub(super) drain: Drain,
+    pub(super) ticks: Ticks,
+    pub(super) shortage: Shortage,
     /// Threads that sleep in the poller, or are about to.
     asleep: AtomicUsize,
     /// One of them has been woken and has not stirred yet.
@@ -67,11 +71,16 @@ impl Engine {
         sources: impl FnOnce(Weak<dyn Post>) -> crate::error::Result<Sources>,
     ) -> crate::error::Result<Arc<Self>> {
         let failed = |error| crate::Error::system("cannot make a poller", error);
-        let poller = Poller::new().map_err(failed)?;
+        let poller = match core.is_in_memory() {
+            true => Poller::in_memory(),
+            false => Poller::new().map_err(failed)?,
+        };
         let (max, workers, allowance, shape) = match concurrency {
             Concurrency::Inline => (max_connections, 1, 1, Shape::Leader),
             Concurrency::Threads { max } => {
-                (max_connections.min(max), max + 1, max + 1, Shape::Queue)
+                // One for datagrams and one for each tick, when all connections have theirs.
+                let workers = max + 1 + core.config.ticks.len();
+                (max_connections.min(max), workers, workers, Shape::Queue)
             }
             Concurrency::Pool { workers } => (max_connections, workers, 1, Shape::Leader),
         };
@@ -91,6 +100,8 @@ impl Engine {
                 ready: Ready::default(),
                 crew: Crew::new(workers, allowance, shape),
                 drain: Drain::new(),
+                ticks: Ticks::new(&core.config.ticks),
+                shortage: Shortage::default(),
                 asleep: AtomicUsize::new(0),
                 stirring: AtomicBool::new(false),
                 core,
@@ -123,7 +134,7 @@ impl Engine {
         }
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
             if let Some(socket) = listener.socket() {
-                self.poller.add_datagrams(&*socket, Token::Datagrams(index).pack())?;
+                self.poller.add_datagrams(&socket, Token::Datagrams(index).pack())?;
             }
         }
         Ok(())
@@ -166,6 +177,8 @@ impl Engine {
             let occupant = match Token::unpack(key) {
                 Token::Drain => return self.drain_deadline(),
                 Token::Arrivals(index) => return self.arm_listener(index),
+                Token::Crew => return self.try_for_threads(),
+                Token::Tick(_) => return self.enqueue(Token::unpack(key)),
                 Token::Datagrams(index) => return self.flush_datagrams(index),
                 Token::Connection(id) => self.connections.occupant(id),
                 Token::Session(id) => self.sessions.occupant(id),
@@ -187,6 +200,8 @@ impl Engine {
         Some(match token {
             Token::Drain => &self.drain.alarm,
             Token::Arrivals(index) => &self.sources.streams.get(index)?.alarm,
+            Token::Crew => &self.shortage.alarm,
+            Token::Tick(index) => self.ticks.alarm(index)?,
             Token::Datagrams(index) => &self.sources.datagrams.get(index)?.alarm,
             Token::Connection(id) => &self.connections.slot(id)?.alarm,
             Token::Session(id) => &self.sessions.slot(id)?.alarm,
@@ -215,7 +230,7 @@ impl Engine {
             }
             Token::Arrivals(index) => self.accept(index),
             Token::Datagrams(index) => self.announce_datagrams(index, event),
-            Token::Drain => {}
+            Token::Drain | Token::Crew | Token::Tick(_) => {}
         }
     }
 
@@ -253,12 +268,16 @@ impl Engine {
 
     /// Queues a connection that has its bit set: with the worker that waits on it itself, or for all.
     pub(super) fn enqueue_connection(&self, id: ConnectionId) {
-        // Under `Threads` only.
-        let owner = self.connections.slot(id).and_then(|slot| slot.owner());
-        match owner.and_then(|worker| self.crew.member(worker).wake.get()) {
+        match self.own_wake(id) {
             Some(wake) => wake.raise(),
             None => self.enqueue(Token::Connection(id)),
         }
+    }
+
+    /// What wakes the worker that waits on this connection itself. Under `Threads` only.
+    fn own_wake(&self, id: ConnectionId) -> Option<&Wake> {
+        let owner = self.connections.slot(id).and_then(|slot| slot.owner());
+        owner.and_then(|worker| self.crew.member(worker).wake.get())
     }
 
     /// Puts a token into the ready queue, and sees to it that somebody comes for it.
@@ -276,26 +295,12 @@ impl Engine {
         self.start(&called);
     }
 
-    /// Starts the thread of a worker that was called in for the first time.
-    pub(super) fn start(&self, called: &Called) {
-        let Called::New(worker) = *called else { return };
-        let Some(engine) = self.shared() else { return };
-        let thread = std::thread::Builder::new().name(format!("switchboard-{worker}"));
-        match thread.spawn(move || worker::run(&engine, worker)) {
-            Ok(thread) => self.crew.started(worker, thread),
-            Err(error) => {
-                self.crew.not_started(worker);
-                self.core.events.emit(&Event::ThreadFailed { error: &error });
-            }
-        }
-    }
-
     /// A worker blocks, or computes long: strikes it off and calls another one in.
-    pub(super) fn replace(&self, worker: usize, turns: u64, hog: bool) {
-        if !self.crew.strike_off(worker, turns, hog) {
+    pub(super) fn replace(&self, worker: usize, turns: u64, by: HeldBy) {
+        if !self.crew.strike_off(worker, turns, by) {
             return;
         }
-        self.core.events.emit(&Event::WorkerReplaced { worker, hog });
+        self.core.events.emit(&Event::WorkerReplaced { worker, by });
         // Replies to its batch-mates do not wait for it, nor for a worker that may not come.
         self.sources.datagrams.iter().for_each(|listener| listener.flush_replies());
         if self.core.stage() < Stage::Stopped {
@@ -321,11 +326,52 @@ impl Post for Engine {
         self.notify(id, Why::OVERFLOW);
     }
 
+    fn sent_aside(&self, bytes: usize) {
+        self.core.events.counters.sent_aside(bytes);
+    }
+
     fn try_again(&self, listener: usize, pause: Duration) {
         self.arm(Token::Datagrams(listener), self.core.clock.now().after(pause));
     }
 
     fn skipped(&self, messages: usize) {
         self.core.events.counters.skipped(messages);
+    }
+
+    fn deliver_all(&self, ids: &mut dyn Iterator<Item = ConnectionId>) {
+        let mut queued = 0;
+        for id in ids.filter(|id| self.connections.notify(*id, Why::SEND)) {
+            match self.own_wake(id) {
+                Some(wake) => wake.raise(),
+                None => {
+                    self.ready.push(Token::Connection(id));
+                    queued += 1;
+                }
+            }
+        }
+        match self.crew.shape() {
+            Shape::Leader if queued > 0 => self.wake_poller(),
+            Shape::Leader => {}
+            Shape::Queue => {
+                // Nobody who sleeps is left long before a large group is through.
+                let mut called = Called::Sleeper;
+                while queued > 0 && !matches!(called, Called::Nobody) {
+                    called = self.crew.call_in();
+                    self.start(&called);
+                    queued -= 1;
+                }
+            }
+        }
+    }
+
+    fn fanned_out(&self, taken: usize) {
+        self.core.events.counters.fanned_out(taken);
+    }
+
+    fn reach(&self) -> Reach {
+        match self.concurrency {
+            Concurrency::Threads { .. } => Reach::AtOnce,
+            Concurrency::Inline | Concurrency::Pool { .. } => Reach::ByTurns,
+        }
     }
 }

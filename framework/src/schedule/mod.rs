@@ -2,8 +2,9 @@
 //!
 //! `token` names whom something is for. `engine` fetches events and says what is `ready`; `arrivals`
 //! accepts; `run` makes turns. `worker` is the loop of a worker; `crew` says which worker is awake and who
-//! polls; `watchman` notices those that block; `threads` waits on one connection; `drain` ends it all.
-//! Under `Inline` the thread that serves is the only worker.
+//! polls; `watchman` notices those that block; `threads` waits on one connection; `ticks` runs what the user
+//! wants run now and then; `shortage` gets by without a thread; `drain` ends it all.
+//! Under `Inline` the thread that serves is the only worker; in `memory` it is a test's.
 
 mod token;
 
@@ -25,11 +26,19 @@ mod watchman;
 
 mod threads;
 
+mod ticks;
+
+mod shortage;
+
 mod drain;
+
+mod memory;
 
 pub use drain::DrainReport;
 
 pub(crate) use engine::{Engine, Sources};
+pub(crate) use memory::Bench;
+pub(crate) use ticks::Run;
 
 /// How handlers are run. One value selects it; handlers are the same under each.
 ///

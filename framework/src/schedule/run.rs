@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::datagram::{self, DatagramListener, Fetched, Session, SessionHost, Taken};
 use crate::desk::{After, Desk, Why};
-use crate::event::Event;
+use crate::event::{Event, HeldBy};
 use crate::handler::Host;
 use crate::peer::ConnectionId;
 use crate::reason::CloseReason;
@@ -35,8 +35,9 @@ impl Engine {
                     listener.flush_replies();
                 }
             }
+            Token::Tick(index) => self.run_tick(index),
             // These are not put into the ready queue.
-            Token::Arrivals(_) | Token::Drain => {}
+            Token::Arrivals(_) | Token::Drain | Token::Crew => {}
         }
         member.turn_ends();
         self.crew.reinstate(worker);
@@ -58,9 +59,9 @@ impl Engine {
                 if own_thread && (write || !read) {
                     // Its thread waits for its bytes. That it takes some again, or is gone altogether,
                     // is for the poller to say. (Registered already: then it is announced as it is.)
-                    drop(self.poller.add_writer(&*conn.socket, id.0));
+                    drop(self.poller.add_writer(&conn.socket, id.0));
                 } else if write && conn.socket.announces_much_room() {
-                    drop(self.poller.announce_room(&*conn.socket, id.0));
+                    drop(self.poller.announce_room(&conn.socket, id.0));
                 }
                 self.arm(Token::Connection(id), deadline);
                 if self.connections.park(id, conn, read, write) {
@@ -153,13 +154,14 @@ impl Engine {
     pub(super) fn close_connection(&self, id: ConnectionId, conn: Box<Connection>) {
         let reason = conn.ended();
         let traffic = conn.traffic(self.core.clock.now());
-        let line = conn.line.clone();
+        let (line, listener) = (conn.line.clone(), conn.listener.clone());
         let permit = conn.close(&reason);
-        self.core.events.emit(&Event::Closed { id, peer: &line.peer, reason: &reason, traffic });
+        let (peer, reason, listener) = (&line.peer, &reason, &listener.address);
+        self.core.events.emit(&Event::ConnectionClosed { id, peer, listener, reason, traffic });
         self.connections.free(id);
         // Behind the slot: whoever gets the permit next finds a slot.
         drop(permit);
-        self.somebody_left(&reason);
+        self.somebody_left(reason);
     }
 
     fn close_session(&self, id: ConnectionId, mut session: Box<Session>) {
@@ -169,11 +171,34 @@ impl Engine {
         session.finish(&reason);
         session.listener.end_session(id, &line.peer, self);
         let traffic = session.traffic(self.core.clock.now());
-        self.core.events.emit(&Event::Closed { id, peer: &line.peer, reason: &reason, traffic });
+        let (peer, reason, listener) = (&line.peer, &reason, &session.listener.address);
+        self.core.events.emit(&Event::SessionEnded { id, peer, listener, reason, traffic });
         drop(session);
         self.sessions.free(id);
         self.core.events.counters.sessions_open.fetch_sub(1, Ordering::SeqCst);
-        self.somebody_left(&reason);
+        self.somebody_left(reason);
+    }
+
+    /// Ends whoever is still there and not in a turn, once the workers are home: there was no thread that
+    /// could have told them.
+    pub(super) fn close_who_is_left(&self) {
+        for id in self.connections.occupants() {
+            let claim = self.connections.claim(id).or_else(|| self.connections.claim_idle(id));
+            if let Some((_, mut conn)) = claim {
+                conn.force();
+                self.close_connection(id, conn);
+            }
+        }
+        for id in self.sessions.occupants() {
+            let claim = self.sessions.claim(id).or_else(|| self.sessions.claim_idle(id));
+            if let Some((why, mut session)) = claim {
+                if why.has(Why::START) {
+                    session.begins();
+                }
+                session.force();
+                self.close_session(id, session);
+            }
+        }
     }
 
     fn somebody_left(&self, reason: &CloseReason) {
@@ -227,7 +252,7 @@ impl Host for WorkerHost<'_> {
     fn block_begins(&self) {
         if matches!(self.engine.concurrency, Concurrency::Pool { .. }) {
             let turns = self.engine.crew.member(self.worker).turns();
-            self.engine.replace(self.worker, turns, false);
+            self.engine.replace(self.worker, turns, HeldBy::Blocking);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::desk::{Desk, Why};
 use crate::schedule::engine::Engine;
 use crate::schedule::member::Member;
 use crate::schedule::token::Token;
-use crate::sys::poll::{Interest, Waited, wait_one, wait_wake};
+use crate::sys::poll::{Interest, Waited, wait_wake};
 use crate::sys::wake::Wake;
 
 /// Makes ready for a connection's first turn: what comes up during it must find its way back to this
@@ -29,7 +29,7 @@ pub(super) fn attend(engine: &Engine, token: Token, worker: usize, desk: &mut De
             return;
         };
         let waited = if engine.connections.wants_read(id) {
-            wait_one(&*socket, Interest::Read, Some(wake), None)
+            socket.wait(Interest::Read, Some(wake), None)
         } else {
             wait_wake(wake, None)
         };
@@ -42,7 +42,7 @@ pub(super) fn attend(engine: &Engine, token: Token, worker: usize, desk: &mut De
             Ok(Waited::Woken | Waited::Timeout) => wake.clear(),
             Err(_) => engine.notify(id, Why::FORCE),
         }
-        desk.now = std::time::Instant::now();
+        desk.now = engine.core.clock.instant();
         engine.run(token, worker, desk);
     }
 }

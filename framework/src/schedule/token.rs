@@ -12,6 +12,10 @@ pub(crate) enum Token {
     Arrivals(usize),
     /// The drain.
     Drain,
+    /// The crew, which waits for a thread.
+    Crew,
+    /// The tick with this index.
+    Tick(usize),
     Connection(ConnectionId),
     Session(ConnectionId),
 }
@@ -19,6 +23,8 @@ pub(crate) enum Token {
 /// No slot has generation 0: numbers below it are the server's own.
 const ARRIVALS: u64 = 1 << 16;
 const DRAIN: u64 = 1 << 17;
+const TICKS: u64 = 1 << 18;
+const CREW: u64 = 1 << 19;
 
 /// In place of a generation: a slot's deadline belongs to the slot, whoever has it.
 const ANYBODY: u64 = 0xffff_ffff << 32;
@@ -34,6 +40,8 @@ impl Token {
             Self::Datagrams(index) => index as u64,
             Self::Arrivals(index) => ARRIVALS | index as u64,
             Self::Drain => DRAIN,
+            Self::Crew => CREW,
+            Self::Tick(index) => TICKS | index as u64,
             Self::Connection(id) | Self::Session(id) => id.0,
         }
     }
@@ -42,6 +50,8 @@ impl Token {
         match packed {
             id if id >> 32 != 0 => Self::of(ConnectionId(id)),
             DRAIN => Self::Drain,
+            CREW => Self::Crew,
+            index if index & TICKS != 0 => Self::Tick((index & !TICKS) as usize),
             index if index & ARRIVALS != 0 => Self::Arrivals((index & !ARRIVALS) as usize),
             index => Self::Datagrams(index as usize),
         }
@@ -70,6 +80,9 @@ mod tests {
             Token::Arrivals(0),
             Token::Arrivals(65_535),
             Token::Drain,
+            Token::Crew,
+            Token::Tick(0),
+            Token::Tick(1_023),
             Token::Connection(connection),
             Token::Session(session),
         ] {

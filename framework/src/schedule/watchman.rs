@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::event::Event;
+use crate::event::{Event, HeldBy, Sharing};
 use crate::schedule::crew::Shape;
 use crate::schedule::engine::{Doze, Engine};
 use crate::schedule::{Concurrency, cores};
@@ -136,7 +136,11 @@ impl Watch {
         // Off the CPU for a whole nap: a lock that is busy for a moment is not blocking.
         let blocks = std::mem::replace(&mut watched.off_cpu, off_cpu) && off_cpu;
         if blocks || watched.looks >= HOG_LOOKS {
-            engine.replace(worker, turns, !blocks);
+            engine.replace(
+                worker,
+                turns,
+                if blocks { HeldBy::Blocking } else { HeldBy::Computing },
+            );
         }
         true
     }
@@ -168,7 +172,8 @@ impl Watch {
         if shape != before {
             let common = shape == Shape::Queue;
             crew.set_shape(shape, if common { crew.max() } else { 1 });
-            engine.core.events.emit(&Event::BlockingCommon { common });
+            let to = if common { Sharing::Queue } else { Sharing::Leader };
+            engine.core.events.emit(&Event::SharingChanged { to });
             // Whoever waits in the poller holds the poll no longer.
             engine.wake_poller();
             // What was ready already waits for somebody to be called in for it.

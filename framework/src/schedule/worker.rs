@@ -56,7 +56,7 @@ fn lead(engine: &Engine, worker: usize, desk: &mut Desk, events: &mut Events) {
     let crew = &engine.crew;
     while crew.holds_poll(worker) && !crew.is_leaving() {
         engine.poll(events, Doze::UnlessReady);
-        desk.now = std::time::Instant::now();
+        desk.now = engine.core.clock.instant();
         // What was ready before goes first; what comes up meanwhile waits for the next round, so that
         // events are fetched however busy the queue is.
         let round = engine.ready.len();

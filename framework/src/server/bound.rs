@@ -4,11 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crossbeam_channel::bounded;
+
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::fault::Fault;
 use crate::peer::Address;
 use crate::schedule::{DrainReport, Engine};
 use crate::server::handle::ServerHandle;
+use crate::server::hooks::{OnTick, tick_of};
 #[cfg(feature = "signals")]
 use crate::server::{handle::Outcome, signal};
 use crate::sys::limits::Descriptors;
@@ -19,7 +23,7 @@ use crate::sys::limits::Descriptors;
 /// Dropping it closes the listeners.
 #[must_use = "a bound server serves nobody until it is served or spawned"]
 pub struct BoundServer {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     addresses: Arc<[Address]>,
     descriptors: Descriptors,
     max_connections: usize,
@@ -47,8 +51,14 @@ impl BoundServer {
         }
     }
 
-    /// Says what it serves on, and with what.
-    fn announce(&self) {
+    /// Gives the ticks the server that they belong to.
+    pub(super) fn attach(&self, ticks: Vec<OnTick>) {
+        let of_this = |tick| tick_of(tick, Arc::downgrade(&self.engine), self.addresses.clone());
+        self.engine.set_ticks(ticks.into_iter().map(of_this));
+    }
+
+    /// Says what it listens on, and with what.
+    pub(super) fn announce(&self) {
         let Descriptors { before, now } = self.descriptors;
         let max_connections = self.max_connections;
         let events = &self.engine.core.events;
@@ -59,7 +69,7 @@ impl BoundServer {
             events.emit(&Event::DescriptorsShort { descriptors: now, max_connections });
         }
         for address in &*self.addresses {
-            events.emit(&Event::Listening { address });
+            events.emit(&Event::ListenerStarted { address });
         }
         let asked = self.engine.core.config.receive_buffer;
         for listener in &self.engine.sources.datagrams {
@@ -88,24 +98,49 @@ impl BoundServer {
     /// what became of everybody.
     ///
     /// # Errors
-    /// The system refused a thread or a registration. Nobody was served then.
+    /// The system refused a thread or a registration. Nobody was served then, and the listeners are
+    /// closed.
     pub fn serve(self) -> Result<DrainReport> {
         self.served.store(true, Ordering::SeqCst);
-        self.announce();
         self.engine.serve()
     }
 
     /// Serves on a thread of its own.
     ///
     /// # Errors
-    /// The system has no thread left.
-    pub fn spawn(self) -> Result<ServerHandle> {
+    /// The system has no thread left. The error hands the server back, with its listeners open: it can be
+    /// spawned again, or served on this thread.
+    ///
+    /// ```
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// match server.tcp("127.0.0.1:0").bind()?.spawn() {
+    ///     Ok(handle) => drop(handle.stop()),
+    ///     Err(no_thread) => drop(no_thread.into_server().serve()?),
+    /// }
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
+    pub fn spawn(self) -> std::result::Result<ServerHandle, SpawnError> {
         let handle = self.handle();
-        self.engine.will_serve();
-        let thread = std::thread::Builder::new().name("switchboard".to_owned());
-        let thread = thread.spawn(move || self.serve());
-        handle.adopt(thread.map_err(|error| Error::system("cannot start a thread", error))?);
-        Ok(handle)
+        // The server follows once there is a thread: it must not get lost with one that never was.
+        let (hand_over, handed) = bounded::<Self>(1);
+        let serve = move || {
+            let server = handed.recv().expect("invariant: the server follows its thread");
+            server.serve()
+        };
+        match self.engine.start_thread("switchboard".to_owned(), serve) {
+            Ok(thread) => {
+                self.engine.will_serve();
+                handle.adopt(thread);
+                drop(hand_over.send(self));
+                Ok(handle)
+            }
+            Err(error) => {
+                let why = Error::system("cannot start a thread", error);
+                Err(SpawnError { server: Box::new(self), why })
+            }
+        }
     }
 
     /// Watches for signals from now on, and not only once it serves: a program that tells others where
@@ -122,7 +157,7 @@ impl BoundServer {
     /// ```
     ///
     /// # Errors
-    /// The program watches for signals itself.
+    /// The program watches for signals itself. The listeners are closed then.
     #[cfg(feature = "signals")]
     pub fn watch_signals(mut self) -> Result<Self> {
         if self.watch.is_none() {
@@ -138,7 +173,8 @@ impl BoundServer {
     /// return the [`Outcome`] from `main`, and the exit status says how it went.
     ///
     /// # Errors
-    /// As [`serve`](BoundServer::serve); or the program watches for signals itself.
+    /// As [`serve`](BoundServer::serve); or the program watches for signals itself. The listeners are
+    /// closed then.
     #[cfg(feature = "signals")]
     pub fn run_until_signal(mut self) -> Result<Outcome> {
         let watch = match self.watch.take() {
@@ -161,5 +197,56 @@ impl Drop for BoundServer {
 impl fmt::Debug for BoundServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BoundServer").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// There was no thread to serve on: why, and the server itself, whose listeners are still open.
+///
+/// Dropping it closes them. It becomes an [`Error`] by `?`, and drops the server then.
+pub struct SpawnError {
+    server: Box<BoundServer>,
+    why: Error,
+}
+
+impl SpawnError {
+    /// The server, as it was.
+    pub fn into_server(self) -> BoundServer {
+        *self.server
+    }
+
+    /// Why it does not run.
+    #[must_use]
+    pub const fn error(&self) -> &Error {
+        &self.why
+    }
+
+    /// Whose fault it is: the system's.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.why.fault()
+    }
+}
+
+impl From<SpawnError> for Error {
+    fn from(failed: SpawnError) -> Self {
+        failed.why
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.why, f)
+    }
+}
+
+impl fmt::Debug for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.why, f)
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.why)
     }
 }

@@ -63,8 +63,8 @@ impl ServerHandle {
 
     /// Drains the server and waits for the end: at most `within` and half a second.
     ///
-    /// Called from one of the server's own handlers it cannot wait for that handler: it begins the drain
-    /// and returns what is known, with everybody who is still there counted as stuck. So it does for a
+    /// Called from one of the server's own handlers, ticks or observers it cannot wait for that: it begins
+    /// the drain and returns what is known, with everybody who is still there counted as stuck. So it does for a
     /// server that does not serve.
     pub fn drain(&self, within: Duration) -> DrainReport {
         self.engine.begin_drain(within);

@@ -3,16 +3,22 @@
 mod bound;
 mod front;
 mod handle;
+mod hooks;
 mod listen;
+mod memory;
 mod open;
 mod services;
 #[cfg(feature = "signals")]
 mod signal;
+#[cfg(test)]
+mod starved;
 
-pub use bound::BoundServer;
+pub use bound::{BoundServer, SpawnError};
 pub use front::{TcpServer, UdpServer};
 pub use handle::{Outcome, ServerHandle};
 pub use listen::Listen;
+
+pub(crate) use services::Services;
 
 use std::fmt;
 use std::net::ToSocketAddrs;
@@ -28,7 +34,6 @@ use crate::handler::{DatagramHandler, Handler, StreamHandler};
 use crate::peer::Peer;
 use crate::schedule::{Concurrency, DrainReport, Engine, Sources};
 use crate::server::open::{Defaults, Opening};
-use crate::server::services::Services;
 use crate::stage::Core;
 use crate::sys::limits::raise_descriptors;
 
@@ -76,12 +81,14 @@ use crate::sys::limits::raise_descriptors;
 /// | `overflow` | `Overflow::Disconnect` |
 /// | `max_datagram` | 65,535 bytes |
 /// | `backlog` | 4,096 |
+/// | `observer`, `on_tick` | none; errors of handlers are warnings in the log (`quiet_errors`) |
 #[must_use = "a server does nothing until it is served or spawned"]
 pub struct Server {
     defaults: Defaults,
     listeners: Vec<Listen>,
     concurrency: Concurrency,
     config: Config,
+    hooks: hooks::Hooks,
 }
 
 impl Server {
@@ -120,6 +127,7 @@ impl Server {
             listeners: Vec::new(),
             concurrency: Concurrency::default(),
             config: Config::default(),
+            hooks: hooks::Hooks::default(),
         }
     }
 
@@ -251,7 +259,7 @@ impl Server {
     ///
     /// # Errors
     /// An address is busy, foreign, forbidden or not an address; a setting makes no sense; the system
-    /// has no descriptor left.
+    /// has no descriptor left. Nothing is open then.
     pub fn bind(self) -> Result<BoundServer> {
         self.config.check()?;
         self.check()?;
@@ -259,8 +267,8 @@ impl Server {
         let max_connections =
             self.config.connections_under(descriptors.now, self.concurrency.descriptors_each());
         let failed = |error| Error::system("cannot make a wake-up", error);
-        let Self { defaults, listeners, concurrency, config } = self;
-        let core = Arc::new(Core::new(config).map_err(failed)?);
+        let Self { defaults, listeners, concurrency, config, mut hooks } = self;
+        let core = Arc::new(Core::new(config, hooks.observers()).map_err(failed)?);
         let mut addresses = Vec::new();
         let engine = Engine::new(core.clone(), concurrency, max_connections, |post| {
             let (sources, core) = (Sources::default(), &core);
@@ -270,7 +278,10 @@ impl Server {
             addresses = opening.addresses;
             Ok(opening.sources)
         })?;
-        Ok(BoundServer::new(engine, addresses, descriptors, max_connections))
+        let bound = BoundServer::new(engine, addresses, descriptors, max_connections);
+        bound.attach(hooks.take_ticks());
+        bound.announce();
+        Ok(bound)
     }
 
     fn check(&self) -> Result<()> {
@@ -288,7 +299,7 @@ impl Server {
     /// Binds, and serves on this thread until the server was drained.
     ///
     /// # Errors
-    /// As [`bind`](Server::bind) and [`BoundServer::serve`].
+    /// As [`bind`](Server::bind) and [`BoundServer::serve`]. Nothing is open then.
     pub fn serve(self) -> Result<DrainReport> {
         self.bind()?.serve()
     }
@@ -296,15 +307,15 @@ impl Server {
     /// Binds, and serves on a thread of its own.
     ///
     /// # Errors
-    /// As [`bind`](Server::bind) and [`BoundServer::spawn`].
+    /// As [`bind`](Server::bind) and [`BoundServer::spawn`]. Nothing is open then.
     pub fn spawn(self) -> Result<ServerHandle> {
-        self.bind()?.spawn()
+        Ok(self.bind()?.spawn()?)
     }
 
     /// Binds, and serves on this thread until SIGINT or SIGTERM arrives and the server was drained.
     ///
     /// # Errors
-    /// As [`bind`](Server::bind) and [`BoundServer::run_until_signal`].
+    /// As [`bind`](Server::bind) and [`BoundServer::run_until_signal`]. Nothing is open then.
     #[cfg(feature = "signals")]
     pub fn run_until_signal(self) -> Result<Outcome> {
         self.bind()?.run_until_signal()

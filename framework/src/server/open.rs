@@ -91,6 +91,9 @@ impl Opening<'_> {
     /// Opens one more.
     pub(super) fn open(&mut self, listen: Listen) -> Result<()> {
         let Listen { source, how } = listen;
+        if self.core.is_in_memory() {
+            return self.open_in_memory(source, &how);
+        }
         let nothing: Arc<Configure> = Arc::new(|_| Ok(()));
         let configure = how.configure.clone().unwrap_or(nothing);
         match source {
@@ -167,7 +170,19 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn datagrams(&mut self, how: &How, sockets: Vec<DatagramSocket>) -> Result<()> {
+    /// A listener in memory: whoever connects is handed over.
+    pub(super) fn streams_in_memory(&mut self, how: &How, address: Address) -> Result<()> {
+        let settings = Arc::new(self.defaults.settings(how, &self.core.config, &self.post));
+        let Some(factory) = self.defaults.services_of(how).of_streams() else {
+            return self.defaults.misfit(how);
+        };
+        let listener = StreamListener::in_memory(address.clone(), factory, settings);
+        self.sources.streams.push(Arc::new(listener));
+        self.addresses.push(address);
+        Ok(())
+    }
+
+    pub(super) fn datagrams(&mut self, how: &How, sockets: Vec<DatagramSocket>) -> Result<()> {
         let settings = Arc::new(self.defaults.settings(how, &self.core.config, &self.post));
         let first = self.sources.datagrams.len();
         for (index, socket) in (first..).zip(sockets) {

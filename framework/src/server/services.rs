@@ -9,7 +9,7 @@ use crate::stream::ServiceFactory;
 
 /// Who serves the peers of a listener.
 #[derive(Clone)]
-pub(super) enum Services {
+pub(crate) enum Services {
     Messages(Factory<dyn Handler>),
     Bytes(Factory<dyn StreamHandler>),
     Datagrams(Arc<dyn DatagramHandler>),

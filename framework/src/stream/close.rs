@@ -23,18 +23,23 @@ enum Ending {
     Linger(Duration),
 }
 
-/// Decides how to close. Pure.
-fn how_to_close(conn: &Connection, unread: bool, now: Moment, core: &Core) -> Ending {
+/// Decides how to close, knowing whether input is unread, and whether anything was sent.
+fn how_to_close(conn: &Connection, unread: bool, has_sent: bool, core: &Core) -> Ending {
     let Phase::Flushing(reason) = &conn.phase else { return Ending::Plain };
     if matches!(conn.input, Input::Ending | Input::Ended) {
         return Ending::Plain;
     }
-    // Whoever is turned away may be sending a request that nobody will read.
-    if unread || !conn.unread.is_empty() || *reason == CloseReason::Filtered {
+    if *reason == CloseReason::Filtered {
+        // Whoever is turned away may be sending a request that nobody will read. It is to read the text
+        // that it was sent; without a text there is nothing to be lost.
+        return if has_sent { Ending::Linger(core.config.linger) } else { Ending::Plain };
+    }
+    if unread || !conn.unread.is_empty() {
         return Ending::Linger(core.config.linger);
     }
     // A drain closes without being asked. A peer that was heard of just now may be sending its next
     // request at this moment.
+    let now = core.clock.now();
     if *reason == CloseReason::Draining && now.since(conn.times.quiet_since) < STILL_BUSY {
         return Ending::Linger(DRAIN_LINGER);
     }
@@ -42,6 +47,20 @@ fn how_to_close(conn: &Connection, unread: bool, now: Moment, core: &Core) -> En
 }
 
 impl Turn<'_> {
+    /// More was to wait for the peer than may. What still waits, a last word perhaps, leaves if the peer
+    /// takes all of it now; it is not waited for.
+    pub(super) fn overflow(&mut self) {
+        let in_time = matches!(self.conn.phase, Phase::Open | Phase::Flushing(_));
+        if in_time {
+            self.flush();
+        }
+        if in_time && self.conn.line.waiting() == 0 && !matches!(self.conn.phase, Phase::Ended(_)) {
+            self.conn.phase = Phase::Flushing(CloseReason::Overflow);
+            return self.close_if_flushed();
+        }
+        self.end(CloseReason::Overflow);
+    }
+
     /// Goes on towards the end once nothing waits to be written.
     pub(super) fn close_if_flushed(&mut self) {
         let flushed = self.desk.out.is_empty() && self.conn.line.waiting() == 0;
@@ -61,12 +80,12 @@ impl Turn<'_> {
         if !flushed {
             return;
         }
-        let now = self.core.clock.now();
         let unread = self.conn.socket.has_unread();
+        let has_sent = self.conn.line.sent() > 0;
         let reason = reason.clone();
-        match how_to_close(self.conn, unread, now, self.core) {
+        match how_to_close(self.conn, unread, has_sent, self.core) {
             Ending::Plain => self.end(reason),
-            Ending::Linger(span) => self.linger(reason, now.after(span)),
+            Ending::Linger(span) => self.linger(reason, self.core.clock.now().after(span)),
         }
     }
 
@@ -95,8 +114,9 @@ impl Turn<'_> {
                     break;
                 }
                 // The peer's FIN, its reset, or more than we are ready to read.
-                Ok(_) | Err(_) => {
+                last => {
                     let reason = reason.clone();
+                    self.received += last.unwrap_or(0);
                     self.end(reason);
                 }
             }

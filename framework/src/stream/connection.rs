@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::codec::Decoder;
+use crate::codec::{Decoded, Decoder, FrameError};
 use crate::desk::After;
 use crate::event::Traffic;
-use crate::handler::{Actor, Factory, Handler, StreamHandler};
+use crate::handler::{Actor, Factory, Handler, StreamHandler, discard, isolated};
 use crate::outbox::Line;
 use crate::reason::CloseReason;
 use crate::stage::Core;
 use crate::stream::admit::Permit;
+use crate::stream::listen::StreamListener;
 use crate::sys::socket::Socket;
 use crate::timer::Moment;
 
@@ -93,6 +94,8 @@ pub(crate) struct Times {
 /// A connection between two turns. A slot's cell holds it; a turn has it to itself.
 pub(crate) struct Connection {
     pub(crate) line: Arc<Line>,
+    /// Where it came in.
+    pub(crate) listener: Arc<StreamListener>,
     pub(crate) socket: Arc<Socket>,
     pub(crate) service: Service,
     pub(crate) decoder: Decoder,
@@ -111,7 +114,6 @@ pub(crate) struct Connection {
     /// The handler knows of the drain.
     pub(crate) told: bool,
     pub(crate) received: u64,
-    pub(crate) sent: u64,
     /// The place among `max_connections`.
     permit: Permit,
 }
@@ -120,7 +122,7 @@ impl Connection {
     pub(crate) fn new(
         line: Arc<Line>,
         socket: Arc<Socket>,
-        factory: &ServiceFactory,
+        listener: &Arc<StreamListener>,
         permit: Permit,
         now: Moment,
     ) -> Self {
@@ -135,7 +137,8 @@ impl Connection {
             decoder: line.settings.framing.decoder(),
             line,
             socket,
-            service: factory.promise(),
+            listener: listener.clone(),
+            service: listener.factory.promise(),
             unread: Vec::new(),
             left_over: false,
             skipping: false,
@@ -147,9 +150,21 @@ impl Connection {
             held: false,
             told: false,
             received: 0,
-            sent: 0,
             permit,
         }
+    }
+
+    /// Looks for the next message in bytes that are not handled yet. A codec of one's own is the user's
+    /// code: its panic becomes the reason to end this connection.
+    #[inline]
+    pub(crate) fn decode(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<Result<Decoded, FrameError>, CloseReason> {
+        let (decoder, ending) = (&mut self.decoder, self.input == Input::Ending);
+        let is_users = decoder.is_custom();
+        let mut decode = || if ending { decoder.decode_end(bytes) } else { decoder.decode(bytes) };
+        if is_users { isolated(|| Ok(decode())) } else { Ok(decode()) }
     }
 
     /// Whether as much waits for the peer that it is not read: from the high mark on, down to the low
@@ -204,7 +219,7 @@ impl Connection {
 
     pub(crate) fn traffic(&self, now: Moment) -> Traffic {
         let lasted = now.since(self.times.opened);
-        Traffic { received: self.received, sent: self.sent, lasted }
+        Traffic { received: self.received, sent: self.line.sent(), lasted }
     }
 }
 
@@ -224,12 +239,22 @@ impl Connection {
         self.phase = Phase::Ended(CloseReason::Io(errno));
     }
 
+    /// Ends it now: the drain's deadline has passed. Whoever only lingers was answered and closed already.
+    pub(crate) fn force(&mut self) {
+        self.phase = Phase::Ended(match &self.phase {
+            Phase::Lingering { reason, .. } | Phase::Ended(reason) => reason.clone(),
+            Phase::Open | Phase::Flushing(_) => CloseReason::Forced,
+        });
+    }
+
     /// Closes the socket; then tells the handler the reason, however long it takes. The permit is the
     /// caller's to give back, once the slot is free as well.
     pub(crate) fn close(self, reason: &CloseReason) -> Permit {
-        let Self { line, socket, service, permit, .. } = self;
+        let Self { line, socket, service, permit, decoder, .. } = self;
         line.close();
         drop(socket);
+        // What a codec of one's own remembers is the user's, and so is its destructor.
+        discard(decoder);
         match service {
             Service::Messages(mut actor) => actor.finish(reason),
             Service::Bytes(mut actor) => actor.finish(reason),

@@ -11,7 +11,7 @@ use crate::stage::Core;
 use crate::stream::connection::{Connection, Input, Output, Service};
 use crate::stream::sink::{StreamSink, broken};
 use crate::stream::turn::Turn;
-use crate::sys::poll::{Interest, Waited, is_gone, wait_one};
+use crate::sys::poll::{Interest, Waited};
 
 /// Bytes read ahead for a conversation.
 const READ_AHEAD: usize = 16 * 1024;
@@ -180,7 +180,7 @@ impl Conversation<'_> {
         let timeout = self.core.patience(self.core.config.idle_timeout);
         let _blocking = Blocking::begin(self.host);
         let signal = self.core.signal(draining);
-        match wait_one(&*self.conn.socket, Interest::Read, Some(signal), timeout)? {
+        match self.conn.socket.wait(Interest::Read, signal, timeout)? {
             Waited::Woken | Waited::Timeout if self.core.is_overdue() => {
                 self.failure = Some(Step::Abort(CloseReason::Forced));
                 Err(io::ErrorKind::TimedOut.into())
@@ -259,7 +259,7 @@ impl Duplex for Conversation<'_> {
     }
 
     fn peer_gone(&self) -> bool {
-        is_gone(&*self.conn.socket)
+        self.conn.socket.is_gone()
     }
 }
 

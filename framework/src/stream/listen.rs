@@ -57,13 +57,24 @@ impl StreamListener {
         })
     }
 
+    /// A listener in memory: whoever connects is handed over.
+    pub(crate) fn in_memory(
+        address: Address,
+        factory: ServiceFactory,
+        settings: Arc<LineSettings>,
+    ) -> Self {
+        let (alarm, socket, rest) = (Alarm::new(), Mutex::new(None), Mutex::default());
+        Self { address, factory, settings, alarm, socket, rest }
+    }
+
     pub(crate) fn socket(&self) -> Option<Arc<Listener>> {
         self.socket.lock().clone()
     }
 
-    /// Closes the socket: whoever connects from now on is refused.
-    pub(crate) fn close(&self) {
-        *self.socket.lock() = None;
+    /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it.
+    pub(crate) fn close(&self) -> bool {
+        let open = self.socket.lock().take();
+        open.is_some()
     }
 
     pub(crate) fn rest(&self) -> Rest {

@@ -9,7 +9,7 @@ use crate::handler::{Blocking, Host, Sink, Step};
 use crate::outbox::{Chunk, Line};
 use crate::reason::CloseReason;
 use crate::stage::Core;
-use crate::sys::poll::{Interest, Waited, is_gone, wait_one};
+use crate::sys::poll::{Interest, Waited};
 use crate::sys::socket::Socket;
 use crate::timer::Moment;
 
@@ -90,7 +90,7 @@ impl StreamSink<'_> {
             let left = (deadline != Moment::NEVER).then(|| deadline.since(now));
             let signal = self.core.signal(self.core.is_draining());
             let left = self.core.patience(left);
-            let why = match wait_one(self.socket, Interest::Write, Some(signal), left)? {
+            let why = match self.socket.wait(Interest::Write, signal, left)? {
                 Waited::Socket if self.flush_some()? > 0 => {
                     deadline = self.core.clock.now().after(Core::span(timeout));
                     continue;
@@ -140,7 +140,7 @@ impl Sink for StreamSink<'_> {
     }
 
     fn peer_gone(&self) -> bool {
-        is_gone(self.socket)
+        self.socket.is_gone()
     }
 }
 

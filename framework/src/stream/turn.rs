@@ -3,7 +3,6 @@
 //! The same code runs under every concurrency; only who waits for the next turn differs.
 
 use std::io;
-use std::time::Instant;
 
 use crate::codec::{Decoded, FrameError};
 use crate::config::{TURN_BYTES, TURN_MESSAGES};
@@ -14,7 +13,6 @@ use crate::reason::CloseReason;
 use crate::stage::{Core, Stage};
 use crate::stream::connection::{Connection, Input, Output, Phase, Service};
 use crate::stream::sink::{StreamSink, broken};
-use crate::sys::poll::is_gone;
 use crate::timer::Moment;
 
 /// A turn under way.
@@ -42,10 +40,9 @@ pub(crate) fn run(
     let Turn { messages, received, sent, .. } = turn;
     // What could not be sent is nobody else's: the desk's next turn is another peer's.
     desk.out.clear();
-    desk.now = Instant::now();
+    desk.now = core.clock.instant();
     desk.tidy();
     conn.received += received as u64;
-    conn.sent += sent as u64;
     let now = core.clock.moment(desk.now);
     if received > 0 {
         // From the end of the turn on: the handler's own time is not the peer's silence.
@@ -59,14 +56,10 @@ pub(crate) fn run(
 impl Turn<'_> {
     fn go(&mut self, why: Why) {
         if why.has(Why::FORCE) {
-            // Whoever only lingers has been answered and closed already.
-            return self.end(match &self.conn.phase {
-                Phase::Lingering { reason, .. } => reason.clone(),
-                _ => CloseReason::Forced,
-            });
+            return self.conn.force();
         }
         if why.has(Why::OVERFLOW) {
-            return self.end(CloseReason::Overflow);
+            return self.overflow();
         }
         self.heed(why);
         if why.has(Why::START) {
@@ -108,7 +101,7 @@ impl Turn<'_> {
             }
             Input::Quiet if why.has(Why::READ) => self.conn.input = Input::Ready,
             // The peer had finished sending; now it is gone altogether.
-            Input::Ended if why.has(Why::HANGUP) && is_gone(&*self.conn.socket) => {
+            Input::Ended if why.has(Why::HANGUP) && self.conn.socket.is_gone() => {
                 self.end(CloseReason::PeerReset);
             }
             _ => {}
@@ -295,15 +288,20 @@ impl Turn<'_> {
         let mut used = 0;
         self.conn.left_over = false;
         loop {
-            let at_end = self.conn.input == Input::Ending;
             if !self.may_handle() {
                 // What the budget, a pause or a slow peer leaves over comes first next time.
                 self.conn.left_over = self.is_open() && used < bytes.len();
                 return used;
             }
             let rest = &bytes[used..];
-            let decoder = &mut self.conn.decoder;
-            match if at_end { decoder.decode_end(rest) } else { decoder.decode(rest) } {
+            let decoded = match self.conn.decode(rest) {
+                Ok(decoded) => decoded,
+                Err(reason) => {
+                    self.step(Step::Close(reason));
+                    return used;
+                }
+            };
+            match decoded {
                 Ok(Decoded::Frame { body, consumed }) => {
                     used += consumed;
                     self.messages += 1;
@@ -312,7 +310,7 @@ impl Turn<'_> {
                 }
                 Ok(Decoded::Skipped { consumed }) => {
                     used += consumed;
-                    self.conn.skipping = !rest[..consumed].ends_with(b"\n");
+                    self.conn.skipping = self.conn.decoder.is_skipping();
                 }
                 Ok(Decoded::Incomplete) => return used,
                 Err(why) => self.reject(&why),

@@ -9,6 +9,7 @@ use socket2::{SockFilter, SockRef};
 
 use crate::peer::{Address, UnixName};
 use crate::sys::inet_datagrams::InetDatagrams;
+use crate::sys::memory_datagrams::MemoryDatagrams;
 use crate::sys::socket::Configure;
 use crate::sys::unix_datagrams::UnixDatagrams;
 
@@ -33,6 +34,8 @@ pub(crate) struct DatagramOptions {
 pub(crate) enum DatagramSocket {
     Inet(InetDatagrams),
     Unix(UnixDatagrams),
+    /// To a test, by memory alone.
+    Memory(MemoryDatagrams),
 }
 
 /// One received datagram; its bytes are in the [`Batch`].
@@ -203,10 +206,31 @@ impl DatagramSocket {
         }
     }
 
+    pub(crate) fn in_memory(local: Address) -> Self {
+        Self::Memory(MemoryDatagrams::new(local))
+    }
+
+    /// The other side of a socket in memory.
+    pub(crate) fn memory(&self) -> Option<&MemoryDatagrams> {
+        match self {
+            Self::Memory(socket) => Some(socket),
+            Self::Inet(_) | Self::Unix(_) => None,
+        }
+    }
+
+    pub(super) fn descriptor(&self) -> io::Result<BorrowedFd<'_>> {
+        match self {
+            Self::Inet(socket) => Ok(socket.as_fd()),
+            Self::Unix(socket) => Ok(socket.as_fd()),
+            Self::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     pub(crate) fn local(&self) -> Address {
         match self {
             Self::Inet(socket) => Address::Udp(socket.local_addr()),
             Self::Unix(socket) => Address::UnixGram(socket.name().clone()),
+            Self::Memory(socket) => socket.local().clone(),
         }
     }
 
@@ -214,12 +238,16 @@ impl DatagramSocket {
     /// socket, not on the descriptor: only for sockets that nobody else uses.
     pub(crate) fn refuse_new(&self) -> io::Result<()> {
         const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
-        SockRef::from(&self.as_fd()).attach_filter(&NOTHING)
+        if let Self::Memory(socket) = self {
+            socket.refuse_new();
+            return Ok(());
+        }
+        SockRef::from(&self.descriptor()?).attach_filter(&NOTHING)
     }
 
     /// The receive buffer that the kernel granted, in bytes (it doubles what is asked, up to its limit).
     pub(crate) fn receive_buffer(&self) -> io::Result<usize> {
-        SockRef::from(&self.as_fd()).recv_buffer_size()
+        SockRef::from(&self.descriptor()?).recv_buffer_size()
     }
 
     /// Fetches at most `most` waiting datagrams into an empty batch.
@@ -228,6 +256,7 @@ impl DatagramSocket {
         match self {
             Self::Inet(socket) => socket.receive(batch, most),
             Self::Unix(socket) => socket.receive(batch, most),
+            Self::Memory(socket) => socket.receive(batch, most),
         }
     }
 
@@ -237,6 +266,7 @@ impl DatagramSocket {
         match self {
             Self::Inet(socket) => socket.send(datagrams),
             Self::Unix(socket) => socket.send(datagrams),
+            Self::Memory(socket) => socket.send(datagrams),
         }
     }
 
@@ -244,14 +274,5 @@ impl DatagramSocket {
     /// queue of its own, and nothing says when there is room in it.
     pub(crate) fn fills_up_by_peer(&self) -> bool {
         matches!(self, Self::Unix(_))
-    }
-}
-
-impl AsFd for DatagramSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Inet(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
-        }
     }
 }

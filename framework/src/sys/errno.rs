@@ -26,3 +26,6 @@ pub(crate) const ONE_CONNECTIONS: [i32; 12] = [
 /// What it reports of the listening socket itself: it is none.
 pub(crate) const BROKEN_LISTENER: [i32; 3] =
     [Errno::BADF.raw_os_error(), Errno::NOTSOCK.raw_os_error(), Errno::INVAL.raw_os_error()];
+
+/// A datagram is longer than its transport carries.
+pub(crate) const TOO_LONG: i32 = Errno::MSGSIZE.raw_os_error();

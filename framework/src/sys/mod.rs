@@ -9,6 +9,8 @@ pub(crate) mod wake;
 
 pub(crate) mod datagrams;
 mod inet_datagrams;
+pub(crate) mod memory;
+pub(crate) mod memory_datagrams;
 pub(crate) mod socket;
 mod unix;
 mod unix_datagrams;

@@ -1,7 +1,7 @@
 //! Stream sockets, TCP and Unix: listening, accepting, reading and writing without ever blocking.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +16,10 @@ use rustix::net::{
 use socket2::{Domain, Protocol, SockFilter, SockRef, TcpKeepalive, Type};
 
 use crate::peer::{Address, Credentials, UnixName};
+use crate::sys::memory::MemorySocket;
+use crate::sys::poll::{self, Interest, Waited};
 use crate::sys::unix::{self, Bound, SocketFile};
+use crate::sys::wake::Wake;
 
 /// What a listening socket is made with. Accepted connections inherit all of it.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +66,7 @@ pub(crate) enum Shared {
 
 /// What a stream socket belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
+pub(super) enum Family {
     Tcp,
     Unix,
 }
@@ -139,7 +142,7 @@ impl Listener {
                     Family::Tcp => peer.and_then(inet).map(Address::Tcp),
                     Family::Unix => Some(Address::Unix(unix::from_system(peer))),
                 };
-                Ok((Socket { fd, family: self.family }, peer))
+                Ok((Socket(Way::System { fd, family: self.family }), peer))
             }
             // A Unix listener that was shut down says so once nobody is queued any more.
             Err(Errno::INVAL) if self.is_shut() => Err(io::ErrorKind::WouldBlock.into()),
@@ -211,18 +214,39 @@ fn set_tcp_options(fd: &OwnedFd, options: &ListenOptions) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(options.user_timeout))
 }
 
-/// A connected stream. Every call returns at once (`WouldBlock` where it could not do anything).
+/// A connected stream. Every call but [`Socket::wait`] returns at once (`WouldBlock` where it could not
+/// do anything).
 #[derive(Debug)]
-pub(crate) struct Socket {
-    fd: OwnedFd,
-    family: Family,
+pub(crate) struct Socket(Way);
+
+/// Where a stream leads.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// Through the system.
+    System { fd: OwnedFd, family: Family },
+    /// To a test, by memory alone.
+    Memory(MemorySocket),
+}
+
+impl From<MemorySocket> for Socket {
+    fn from(memory: MemorySocket) -> Self {
+        Self(Way::Memory(memory))
+    }
 }
 
 impl Socket {
+    pub(super) fn way(&self) -> &Way {
+        &self.0
+    }
+
     /// Reads what is there, at most `buffer.len()` bytes; 0 is the peer's FIN.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let fd = match &self.0 {
+            Way::System { fd, .. } => fd,
+            Way::Memory(memory) => return memory.receive(buffer),
+        };
         loop {
-            match rustix::net::recv(&self.fd, &mut *buffer, RecvFlags::DONTWAIT) {
+            match rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT) {
                 Ok((read, _)) => return Ok(read),
                 Err(Errno::INTR) => {}
                 Err(other) => return Err(other.into()),
@@ -232,8 +256,12 @@ impl Socket {
 
     /// Writes as much of `bytes` as fits now.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let fd = match &self.0 {
+            Way::System { fd, .. } => fd,
+            Way::Memory(memory) => return memory.send(&[IoSlice::new(bytes)]),
+        };
         loop {
-            match rustix::net::send(&self.fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            match rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Err(Errno::INTR) => {}
                 result => return Ok(result?),
             }
@@ -242,10 +270,14 @@ impl Socket {
 
     /// Writes as much of several pieces as fits now, in one system call.
     pub(crate) fn send_gathered(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let fd = match &self.0 {
+            Way::System { fd, .. } => fd,
+            Way::Memory(memory) => return memory.send(pieces),
+        };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         loop {
             let mut nothing_beside = SendAncillaryBuffer::default();
-            match rustix::net::sendmsg(&self.fd, pieces, &mut nothing_beside, flags) {
+            match rustix::net::sendmsg(fd, pieces, &mut nothing_beside, flags) {
                 Err(Errno::INTR) => {}
                 result => return Ok(result?),
             }
@@ -254,33 +286,64 @@ impl Socket {
 
     /// Sends FIN once what was written has left; reading goes on.
     pub(crate) fn finish_writing(&self) -> io::Result<()> {
-        SockRef::from(&self.fd).shutdown(Shutdown::Write)
+        match &self.0 {
+            Way::System { fd, .. } => SockRef::from(fd).shutdown(Shutdown::Write),
+            Way::Memory(memory) => memory.finish_writing(),
+        }
     }
 
     /// Makes the close that follows a reset: what was not sent is thrown away.
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
-        SockRef::from(&self.fd).set_linger(Some(Duration::ZERO))
+        match &self.0 {
+            Way::System { fd, .. } => SockRef::from(fd).set_linger(Some(Duration::ZERO))?,
+            Way::Memory(memory) => memory.reset_on_close(),
+        }
+        Ok(())
     }
 
     /// Whether bytes of the peer wait to be read. Closing on them would reset the connection, and the
     /// peer might lose what it was sent last.
     pub(crate) fn has_unread(&self) -> bool {
-        rustix::io::ioctl_fionread(&self.fd).is_ok_and(|bytes| bytes > 0)
+        match &self.0 {
+            Way::System { fd, .. } => rustix::io::ioctl_fionread(fd).is_ok_and(|bytes| bytes > 0),
+            Way::Memory(memory) => memory.has_unread(),
+        }
+    }
+
+    /// Whether the peer is gone for good: it reset the connection, or both directions are closed.
+    pub(crate) fn is_gone(&self) -> bool {
+        match &self.0 {
+            Way::System { fd, .. } => poll::is_gone(fd),
+            Way::Memory(memory) => memory.is_gone(),
+        }
+    }
+
+    /// Waits until the stream is ready, or for the wake-up beside it, for at most `timeout`. Where both
+    /// are ready the wake-up wins. In memory nothing is waited for: the test says what happens.
+    pub(crate) fn wait(
+        &self,
+        interest: Interest,
+        wake: Option<&Wake>,
+        timeout: Option<Duration>,
+    ) -> io::Result<Waited> {
+        match &self.0 {
+            Way::System { fd, .. } => poll::wait_one(fd, interest, wake, timeout),
+            Way::Memory(memory) => Ok(memory.wait(interest, timeout)),
+        }
     }
 
     pub(crate) fn local(&self) -> io::Result<Address> {
-        Ok(match self.family {
-            Family::Tcp => Address::Tcp(local_addr(&self.fd)?),
-            Family::Unix => Address::Unix(unix::local_name(&self.fd)?),
+        Ok(match &self.0 {
+            Way::System { fd, family: Family::Tcp } => Address::Tcp(local_addr(fd)?),
+            Way::System { fd, family: Family::Unix } => Address::Unix(unix::local_name(fd)?),
+            Way::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 
     /// Who connected, as the kernel says; of Unix sockets only.
     pub(crate) fn credentials(&self) -> Option<Credentials> {
-        if self.family == Family::Tcp {
-            return None;
-        }
-        let peer = getsockopt(&self.fd, PeerCredentials).ok()?;
+        let Way::System { fd, family: Family::Unix } = &self.0 else { return None };
+        let peer = getsockopt(fd, PeerCredentials).ok()?;
         let pid = u32::try_from(peer.pid()).ok().filter(|&pid| pid > 0);
         Some(Credentials { pid, uid: peer.uid(), gid: peer.gid() })
     }
@@ -288,14 +351,13 @@ impl Socket {
     /// Whether the poller is to be asked for room to write only when there is need for it: a Unix
     /// socket announces room at every read of its peer, TCP only after it was full.
     pub(crate) fn announces_much_room(&self) -> bool {
-        self.family == Family::Unix
+        matches!(&self.0, Way::System { family: Family::Unix, .. })
     }
 }
 
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
+/// Makes the close that follows a reset, of a client's connection.
+pub(crate) fn reset_at_close(client: &TcpStream) -> io::Result<()> {
+    SockRef::from(client).set_linger(Some(Duration::ZERO))
 }
 
 fn inet(addr: SocketAddrAny) -> Option<SocketAddr> {
@@ -311,7 +373,6 @@ pub(crate) fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpStream;
 
     #[test]
     fn accepted_connections_inherit_the_listeners_options() {
@@ -338,7 +399,8 @@ mod tests {
         let (socket, peer) = listener.accept().expect("the connection");
         assert_eq!(peer, client.local_addr().ok().map(Address::Tcp));
 
-        let accepted = SockRef::from(&socket.fd);
+        let Way::System { fd, .. } = &socket.0 else { panic!("it came from the system") };
+        let accepted = SockRef::from(fd);
         assert!(accepted.tcp_nodelay().expect("an option"));
         assert!(accepted.keepalive().expect("an option"));
         assert_eq!(accepted.tcp_keepalive_time().expect("an option"), Duration::from_secs(60));

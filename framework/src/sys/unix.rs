@@ -35,7 +35,7 @@ pub(super) fn from_system(addr: Option<SocketAddrAny>) -> UnixName {
     let Some(addr) = addr.and_then(|addr| SocketAddrUnix::try_from(addr).ok()) else {
         return UnixName::unnamed();
     };
-    // (rustix reads a socket without a name as an abstract one of no bytes.)
+    // (An unnamed socket's name is found to be an empty abstract one.)
     if let Some(bytes) = addr.abstract_name().filter(|bytes| !bytes.is_empty()) {
         return UnixName::in_abstract(bytes);
     }

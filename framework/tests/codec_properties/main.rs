@@ -8,6 +8,8 @@ use crate::model::{lines_model, prefix_model};
 use crate::reader::{Reader, Seen, cuts_within, decode_cut, every_split};
 
 mod model;
+mod newer;
+mod own;
 mod reader;
 
 const WIDTHS: [Width; 6] =

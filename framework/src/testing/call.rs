@@ -1,0 +1,197 @@
+//! What a handler was called with and what it returned, as a test reads and compares it.
+
+use std::fmt;
+use std::ops::Deref;
+use std::time::Duration;
+
+use crate::codec::FrameError;
+use crate::handler::Next;
+use crate::reason::CloseReason;
+
+/// The bytes of one message. It compares with text and with bytes, and is shown as text, whatever is in
+/// it.
+///
+/// ```
+/// use switchboard::testing::Message;
+///
+/// let message = Message::from(b"caf\xc3\xa9\n".to_vec());
+/// assert_eq!(message, "café\n");
+/// assert_eq!(format!("{message:?}"), r#""caf\xc3\xa9\n""#);
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Message(Vec<u8>);
+
+impl Message {
+    /// Its bytes, to keep.
+    ///
+    /// ```
+    /// use switchboard::testing::Message;
+    ///
+    /// assert_eq!(Message::from(vec![1, 2]).into_bytes(), [1, 2]);
+    /// ```
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl From<Vec<u8>> for Message {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Deref for Message {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Message {
+    fn eq(&self, text: &str) -> bool {
+        self.0 == text.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for Message {
+    fn eq(&self, text: &&str) -> bool {
+        *self == **text
+    }
+}
+
+impl PartialEq<[u8]> for Message {
+    fn eq(&self, bytes: &[u8]) -> bool {
+        self.0 == bytes
+    }
+}
+
+impl<const N: usize> PartialEq<&[u8; N]> for Message {
+    fn eq(&self, bytes: &&[u8; N]) -> bool {
+        self.0 == **bytes
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+/// One call of a handler, and what came of it. It compares with its line of text:
+///
+/// ```
+/// use switchboard::{Next, handler_fn, testing};
+///
+/// let mut client = testing::connect(handler_fn(|_message, _cx| Ok(Next::Close)));
+/// client.send("hello");
+/// assert_eq!(
+///     client.calls(),
+///     ["setup -> Continue", "handle \"hello\" -> Close", "finish done"]
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Call {
+    /// Which callback, with what.
+    pub callback: Callback,
+    /// What came of it.
+    pub returned: Returned,
+}
+
+/// A callback of a handler, with what it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Callback {
+    /// The handler was made, and its peer is there.
+    Setup,
+    /// A message came.
+    Handle(Message),
+    /// Bytes came, and a [`StreamHandler`](crate::StreamHandler) converses.
+    Converse,
+    /// Nothing came for the idle timeout.
+    Idle,
+    /// What came was no message.
+    Rejected(FrameError),
+    /// The peer has finished sending.
+    HalfClosed,
+    /// The server is drained.
+    Draining,
+    /// It has ended, for this reason.
+    Finish(CloseReason),
+}
+
+/// What came of a call: what a callback returned, as far as it can be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Returned {
+    /// `Next::Continue`.
+    Continue,
+    /// `Next::Close`.
+    Close,
+    /// `Next::Abort`.
+    Abort,
+    /// `Next::HalfClose`.
+    HalfClose,
+    /// `Next::Pause`, for so long.
+    Pause(Duration),
+    /// `Next::Switch`: the calls that follow are those of the new handler, but for the old one's `finish`.
+    Switch,
+    /// `Next::StopServer`.
+    StopServer,
+    /// Nothing: `finish`, and a [`DatagramHandler`](crate::DatagramHandler), have nothing to say.
+    Nothing,
+    /// An error: its text.
+    Error(String),
+    /// It panicked.
+    Panic,
+}
+
+impl Returned {
+    pub(super) fn of(returned: &std::io::Result<Next>) -> Self {
+        match returned {
+            Ok(Next::Continue) => Self::Continue,
+            Ok(Next::Close) => Self::Close,
+            Ok(Next::Abort) => Self::Abort,
+            Ok(Next::HalfClose) => Self::HalfClose,
+            Ok(Next::Pause(span)) => Self::Pause(*span),
+            Ok(Next::Switch(_)) => Self::Switch,
+            Ok(Next::StopServer) => Self::StopServer,
+            Err(error) => Self::Error(error.to_string()),
+        }
+    }
+}
+
+/// One line: `handle "hello" -> Continue`, `finish peer-eof`.
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.callback {
+            Callback::Setup => f.write_str("setup")?,
+            Callback::Handle(message) => write!(f, "handle {message:?}")?,
+            Callback::Converse => f.write_str("handle")?,
+            Callback::Idle => f.write_str("idle")?,
+            Callback::Rejected(why) => write!(f, "rejected ({why})")?,
+            Callback::HalfClosed => f.write_str("half_closed")?,
+            Callback::Draining => f.write_str("draining")?,
+            Callback::Finish(reason) => write!(f, "finish {reason}")?,
+        }
+        match &self.returned {
+            Returned::Nothing => Ok(()),
+            Returned::Error(text) => write!(f, " -> Error: {text}"),
+            other => write!(f, " -> {other:?}"),
+        }
+    }
+}
+
+impl PartialEq<str> for Call {
+    fn eq(&self, line: &str) -> bool {
+        self.to_string() == line
+    }
+}
+
+impl PartialEq<&str> for Call {
+    fn eq(&self, line: &&str) -> bool {
+        *self == **line
+    }
+}

@@ -1,0 +1,274 @@
+//! A real server for a test: it listens somewhere, ends with the test, and must have left nothing behind.
+
+use std::fmt;
+use std::fs;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::tick;
+
+use crate::event::Stats;
+use crate::server::{Server, ServerHandle};
+
+/// How long anything is waited for that is bound to come. Generous: the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often the system is asked whether what was given back is gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A real server that a test has to itself: it runs on threads of its own, and everything that is waited
+/// for has a deadline of 10 s.
+///
+/// When it is dropped it is drained, and the test fails if somebody had to be forced to end, or if its
+/// numbers do not add up. It is a [`ServerHandle`] as well.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use switchboard::testing::TestServer;
+/// use switchboard::{Concurrency, Next, Server, handler_fn};
+///
+/// let server = TestServer::spawn(
+///     Server::new(|_peer| {
+///         handler_fn(|message, cx| {
+///             cx.send(message.to_ascii_uppercase());
+///             Ok(Next::Continue)
+///         })
+///     })
+///     .concurrency(Concurrency::pool(4)),
+/// );
+/// let mut client = server.connect();
+/// client.write_all(b"hello")?;
+/// let mut reply = [0; 5];
+/// client.read_exact(&mut reply)?;
+/// assert_eq!(&reply, b"HELLO");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct TestServer {
+    handle: ServerHandle,
+    /// What the process held before, if that is to be compared.
+    before: Option<Census>,
+    checks: Checks,
+}
+
+/// What is looked at when the server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checks {
+    All,
+    /// Nothing: the test leaves somebody stuck on purpose.
+    None,
+}
+
+impl TestServer {
+    /// Spawns a server. One that was told no address listens on a free port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// It cannot be bound, or the system has no thread left.
+    #[must_use]
+    #[track_caller]
+    pub fn spawn(server: Server) -> Self {
+        let spawned = server.listening_anywhere().spawn();
+        let handle = spawned.unwrap_or_else(|error| panic!("the server does not start: {error}"));
+        Self { handle, before: None, checks: Checks::All }
+    }
+
+    /// As [`spawn`](TestServer::spawn). At its end the process must have as many descriptors and threads
+    /// of servers as before: nothing leaked.
+    ///
+    /// Only for a test that has the process to itself: another one that opens a file at the same time
+    /// would be taken for a leak. (Put it into a file of its own in `tests/`.) Connections of the test
+    /// count as well: drop them before the server.
+    ///
+    /// # Panics
+    /// As [`spawn`](TestServer::spawn).
+    ///
+    /// ```no_run
+    /// use switchboard::testing::TestServer;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let server = TestServer::spawn_alone(server);
+    /// let client = server.connect();
+    /// drop((client, server));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn spawn_alone(server: Server) -> Self {
+        let before = Census::now();
+        let mut server = Self::spawn(server);
+        server.before = Some(before);
+        server
+    }
+
+    /// For a test that leaves a handler stuck on purpose: nothing is looked at when it ends.
+    #[must_use]
+    pub fn without_checks(mut self) -> Self {
+        self.checks = Checks::None;
+        self
+    }
+
+    /// The first internet address that it listens on.
+    ///
+    /// # Panics
+    /// It listens on none.
+    #[must_use]
+    #[track_caller]
+    pub fn addr(&self) -> SocketAddr {
+        let addr = self.addresses().iter().find_map(|address| address.socket_addr());
+        addr.unwrap_or_else(|| panic!("no internet address among {:?}", self.addresses()))
+    }
+
+    /// Connects to its first TCP listener. Reads and writes fail after 10 s.
+    ///
+    /// # Panics
+    /// It has none, or the connection is refused.
+    #[must_use]
+    #[track_caller]
+    pub fn connect(&self) -> TcpStream {
+        let addr = self.first(Kind::Streams);
+        let connected = TcpStream::connect_timeout(&addr, PATIENCE).and_then(|stream| {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        });
+        connected.unwrap_or_else(|error| panic!("no connection to {addr}: {error}"))
+    }
+
+    /// A UDP socket that talks to its first UDP listener alone. Receiving fails after 10 s.
+    ///
+    /// # Panics
+    /// It has none, or the system has no socket left.
+    #[must_use]
+    #[track_caller]
+    pub fn correspond(&self) -> UdpSocket {
+        let addr = self.first(Kind::Datagrams);
+        let any: SocketAddr =
+            if addr.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
+        let socket = UdpSocket::bind(any).and_then(|socket| {
+            socket.connect(addr)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            Ok(socket)
+        });
+        socket.unwrap_or_else(|error| panic!("no socket for {addr}: {error}"))
+    }
+
+    #[track_caller]
+    fn first(&self, kind: Kind) -> SocketAddr {
+        let fits = self.addresses().iter().filter(|address| match kind {
+            Kind::Streams => !address.is_datagram(),
+            Kind::Datagrams => address.is_datagram(),
+        });
+        let addr = fits.filter_map(|address| address.socket_addr()).next();
+        addr.unwrap_or_else(|| panic!("nothing that fits among {:?}", self.addresses()))
+    }
+
+    /// Everything that is looked at when it ends, in words.
+    fn faults(&self) -> Vec<String> {
+        let report = self.handle.drain(PATIENCE);
+        let mut faults = Vec::new();
+        if !report.is_clean() {
+            faults.push(format!("somebody did not end within {PATIENCE:?} ({report})"));
+        }
+        faults.extend(sums_that_differ(&self.handle.stats()));
+        if let Some(before) = self.before {
+            faults.extend(before.leaked());
+        }
+        faults
+    }
+}
+
+/// What a client wants of a listener.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Streams,
+    Datagrams,
+}
+
+impl Deref for TestServer {
+    type Target = ServerHandle;
+
+    fn deref(&self) -> &ServerHandle {
+        &self.handle
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if std::thread::panicking() || self.checks == Checks::None {
+            // The test has failed already: what it left behind says no more.
+            self.handle.stop();
+            return;
+        }
+        let faults = self.faults();
+        assert!(faults.is_empty(), "the server has ended, but: {}", faults.join("; "));
+    }
+}
+
+impl fmt::Debug for TestServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestServer").field("addresses", &self.addresses()).finish_non_exhaustive()
+    }
+}
+
+/// The law of conservation: everything that was begun has ended for one reason.
+fn sums_that_differ(stats: &Stats) -> Vec<String> {
+    let sum = |counts: &mut dyn Iterator<Item = (&'static str, u64)>| -> u64 {
+        counts.map(|(_, count)| count).sum()
+    };
+    let laws = [
+        (
+            "connections accepted, and closed or open",
+            stats.connections_accepted,
+            sum(&mut stats.connections_closed()) + stats.connections_open as u64,
+        ),
+        (
+            "sessions begun, and ended or open",
+            stats.sessions_begun,
+            sum(&mut stats.sessions_closed()) + stats.sessions_open as u64,
+        ),
+        (
+            "datagrams received, and handled or dropped",
+            stats.datagrams_received,
+            stats.datagrams_handled + sum(&mut stats.datagrams_dropped()),
+        ),
+    ];
+    let broken = laws.into_iter().filter(|(_, begun, ended)| begun != ended);
+    broken.map(|(what, begun, ended)| format!("{what}: {begun} is not {ended}")).collect()
+}
+
+/// What the process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Census {
+    descriptors: usize,
+    /// Threads of servers; those of the test harness come and go.
+    threads: usize,
+}
+
+impl Census {
+    fn now() -> Self {
+        // The listing has a descriptor of its own, every time.
+        let descriptors = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+        let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let names = tasks.map(|task| fs::read_to_string(task.path().join("comm")));
+        let ours = |name: &String| name.starts_with("switchboard");
+        Self { descriptors, threads: names.flatten().filter(ours).count() }
+    }
+
+    /// What is there that was not, once it had time to go.
+    fn leaked(self) -> Option<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let ticks = tick(LOOK_AGAIN);
+        loop {
+            let now = Self::now();
+            if now == self {
+                return None;
+            }
+            if Instant::now() > deadline {
+                return Some(format!("the process held {self:?} before, and now {now:?}"));
+            }
+            // (The tick comes for ever.)
+            let _ = ticks.recv();
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Unix sockets: their files, their names, who is at the other end, and peers that do not read.
+
+mod harness;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use harness::{Client, Journal, On, PATIENCE, Running, Script, eventually, matrix, socket_path};
+use switchboard::{CloseReason, ErrorKind, Framing, Listen, Next, Server, handler_fn};
+
+matrix! {
+    a_file_that_a_dead_server_left_is_replaced: [unix unixgram];
+    a_live_servers_file_is_not_stolen: [unix unixgram];
+    a_file_that_is_no_socket_is_left_alone: [unix unixgram];
+    the_file_is_gone_once_the_server_has_stopped: [unix unixgram];
+    another_ones_file_is_not_taken_away: [unix unixgram];
+    the_file_is_open_to_nobody_else_if_told_so: [unix unixgram];
+    an_abstract_name_needs_no_file: [unix unixgram];
+    a_peer_of_a_stream_is_known_by_its_credentials: [unix];
+    a_sender_without_a_name_has_a_session_for_each_datagram: [unixgram];
+    a_peer_that_does_not_read_its_datagrams_delays_nobody: [unixgram];
+    replies_beyond_a_peers_queue_arrive_once_it_reads: [unixgram];
+    descriptors_that_somebody_sends_along_are_not_kept: [unix unixgram];
+    a_long_reply_arrives_whole: [unix];
+}
+
+fn upper() -> Server {
+    Server::new(|_peer| {
+        handler_fn(|message, cx| {
+            cx.send(message.to_ascii_uppercase());
+            Ok(Next::Continue)
+        })
+    })
+}
+
+/// A server of upper case, listening at this path.
+fn at(on: On, path: &Path) -> Server {
+    let listen = match on.is_datagram() {
+        true => Listen::unixgram(path),
+        false => Listen::unix(path).framing(Framing::lines()),
+    };
+    upper().concurrency(on.concurrency).listen(listen)
+}
+
+/// Leaves the file of a socket behind that nobody listens on any more.
+fn leave_a_dead_file(on: On, path: &Path) {
+    match on.is_datagram() {
+        true => drop(UnixDatagram::bind(path).expect("bound")),
+        false => drop(UnixListener::bind(path).expect("bound")),
+    }
+    assert!(path.exists());
+}
+
+fn a_file_that_a_dead_server_left_is_replaced(on: On) {
+    let path = socket_path("stale");
+    leave_a_dead_file(on, &path);
+    let server = Running::of(at(on, &path));
+    assert_eq!(server.client().ask("x"), "X");
+    // Nothing that was moved aside is left.
+    let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+    let beside = fs::read_dir(path.parent().expect("a folder")).expect("a folder");
+    let named = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&name);
+    assert_eq!(beside.flatten().filter(|_| true).filter_map(|e| named(e).then_some(())).count(), 1);
+}
+
+fn a_live_servers_file_is_not_stolen(on: On) {
+    let path = socket_path("live");
+    let first = Running::of(at(on, &path));
+    let inode = fs::metadata(&path).expect("its file").ino();
+    let refused = at(on, &path).bind().expect_err("it is in use");
+    assert_eq!(refused.kind(), ErrorKind::Listen);
+    let said = refused.to_string();
+    assert!(said.contains(&*path.to_string_lossy()) && said.contains("in use"), "{said}");
+    // A socket of the other kind at this path is alive as well.
+    let other = match on.is_datagram() {
+        true => Listen::unix(&path),
+        false => Listen::unixgram(&path),
+    };
+    upper().listen(other).bind().expect_err("it is in use");
+    assert_eq!(fs::metadata(&path).expect("its file").ino(), inode, "untouched");
+    assert_eq!(first.client().ask("still here"), "STILL HERE");
+}
+
+fn a_file_that_is_no_socket_is_left_alone(on: On) {
+    let path = socket_path("file");
+    fs::write(&path, "precious").expect("a file");
+    let refused = at(on, &path).bind().expect_err("it is no socket");
+    assert!(refused.to_string().contains("no socket"), "{refused}");
+    assert_eq!(fs::read_to_string(&path).expect("the file"), "precious");
+    fs::remove_file(&path).expect("removed");
+}
+
+fn the_file_is_gone_once_the_server_has_stopped(on: On) {
+    let path = socket_path("gone");
+    for _ in 0..2 {
+        let server = Running::of(at(on, &path));
+        assert!(fs::metadata(&path).expect("its file").file_type().is_socket());
+        assert_eq!(server.client().ask("x"), "X");
+        assert!(server.drain(PATIENCE).is_clean());
+        assert!(!path.exists());
+    }
+    drop(at(on, &path).bind().expect("bound"));
+    assert!(!path.exists(), "not even if it never served");
+}
+
+fn another_ones_file_is_not_taken_away(on: On) {
+    let path = socket_path("other");
+    let server = Running::of(at(on, &path));
+    fs::remove_file(&path).expect("somebody clears up");
+    let other = UnixListener::bind(&path).expect("and binds there");
+    drop(server);
+    assert!(UnixStream::connect(&path).is_ok(), "the other one is untouched");
+    drop(other);
+    fs::remove_file(&path).expect("removed");
+}
+
+fn the_file_is_open_to_nobody_else_if_told_so(on: On) {
+    for mode in [0o600, 0o666] {
+        let path = socket_path("mode");
+        let listen = match on.is_datagram() {
+            true => Listen::unixgram(&path),
+            false => Listen::unix(&path),
+        };
+        let server = upper().concurrency(on.concurrency).listen(listen.mode(mode));
+        let _bound = server.bind().expect("bound");
+        assert_eq!(fs::metadata(&path).expect("its file").permissions().mode() & 0o777, mode);
+    }
+}
+
+fn an_abstract_name_needs_no_file(on: On) {
+    let name = format!("@{}", socket_path("abstract").display());
+    let server = Running::of(at(on, Path::new(&name)));
+    let address = &server.addresses()[0];
+    assert!(address.to_string().ends_with(&name), "{address}");
+    assert_eq!(Client::of(address).ask("x"), "X");
+    at(on, Path::new(&name)).bind().expect_err("it is in use");
+    drop(server);
+    drop(at(on, Path::new(&name)).bind().expect("free again"));
+}
+
+fn a_peer_of_a_stream_is_known_by_its_credentials(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|_, cx| {
+        let who = cx.peer().credentials().expect("a Unix peer has them");
+        cx.send(format!("{:?} {} {} {}", who.pid, who.uid, who.gid, cx.peer()));
+        Ok(Next::Continue)
+    }));
+    let own = fs::metadata("/proc/self").expect("ourselves");
+    let (pid, uid, gid) = (std::process::id(), own.uid(), own.gid());
+    let expected = format!("Some({pid}) {uid} {gid} unix:(unnamed)[pid {pid}, uid {uid}]");
+    assert_eq!(server.client().ask("who am I?"), expected);
+}
+
+fn a_sender_without_a_name_has_a_session_for_each_datagram(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    let nobody = UnixDatagram::unbound().expect("a socket");
+    let name =
+        server.addresses()[0].unix_name().expect("a name").path().expect("a path").to_owned();
+    nobody.send_to(b"one", &name).expect("sent");
+    journal.wait_for_so_many(1, "finish done");
+    nobody.send_to(b"two", &name).expect("sent");
+    journal.wait_for_so_many(2, "finish done");
+    assert_eq!(journal.count("setup"), 2);
+    assert_eq!(server.client().ask("x"), "X", "others are served as ever");
+    let stats = server.stats();
+    assert_eq!((stats.replies_failed, stats.datagrams_handled), (2, 3));
+}
+
+fn a_peer_that_does_not_read_its_datagrams_delays_nobody(on: On) {
+    let server = on.spawn(upper());
+    let mut lazy = server.client();
+    // More than fit into its queue.
+    (0..40).for_each(|n| lazy.say(&format!("lazy {n}")));
+    let mut busy = server.client();
+    for n in 0..100 {
+        assert_eq!(busy.ask(&format!("busy {n}")), format!("BUSY {n}"));
+    }
+    // What waited for the lazy one is there once it reads, all of it and in order.
+    for n in 0..40 {
+        assert_eq!(lazy.hear(), format!("LAZY {n}"));
+    }
+}
+
+fn replies_beyond_a_peers_queue_arrive_once_it_reads(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|_, cx| {
+        (0..500).for_each(|n| cx.send(n.to_string()));
+        Ok(Next::Continue)
+    }));
+    let mut client = server.client();
+    client.say("many");
+    for n in 0..500 {
+        assert_eq!(client.hear(), n.to_string());
+    }
+    assert_eq!(server.stats().replies_failed, 0);
+}
+
+fn descriptors_that_somebody_sends_along_are_not_kept(on: On) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+
+    let _alone = harness::alone();
+    let server = on.spawn(upper());
+    let mut client = server.client();
+    assert_eq!(client.ask("warm"), "WARM");
+    let before = fs::read_dir("/proc/self/fd").expect("a listing").count();
+    let own = fs::File::open("/dev/null").expect("a file");
+    let given = [own.as_fd(); 8];
+    for _ in 0..16 {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        assert!(beside.push(SendAncillaryMessage::ScmRights(&given)));
+        let bytes = if on.is_datagram() { &b"x"[..] } else { &b"x\n"[..] };
+        let pieces = [std::io::IoSlice::new(bytes)];
+        let flags = SendFlags::empty();
+        match &client {
+            Client::UnixGram(own) => sendmsg(&own.socket, &pieces, &mut beside, flags),
+            Client::Unix(wire) => sendmsg(&wire.pipe, &pieces, &mut beside, flags),
+            _ => panic!("this is about Unix sockets"),
+        }
+        .expect("sent");
+        assert_eq!(client.hear(), "X");
+    }
+    drop(own);
+    let after = fs::read_dir("/proc/self/fd").expect("a listing").count();
+    assert_eq!(after, before);
+}
+
+fn a_long_reply_arrives_whole(on: On) {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(move |_, cx| {
+        cx.send_raw(vec![b'z'; 3_000_000]);
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(Next::Close)
+    }));
+    let mut client = server.client();
+    client.say("much");
+    assert_eq!(client.rest().expect("an orderly end").len(), 3_000_000);
+    eventually("it has ended", || server.stats().closed_for(&CloseReason::Done) == 1);
+}
+
+#[test]
+fn all_transports_share_one_server_and_one_shutdown() {
+    let (stream, gram) = (socket_path("all"), socket_path("all"));
+    let server = Running::of(
+        upper()
+            .framing(Framing::lines())
+            .tcp("127.0.0.1:0")
+            .udp("127.0.0.1:0")
+            .tcp("[::1]:0")
+            .unix(&stream)
+            .unixgram(&gram),
+    );
+    let said: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 5);
+    assert_eq!(said[3], format!("unix:{}", stream.display()));
+    for address in server.addresses() {
+        assert_eq!(Client::of(address).ask("hello"), "HELLO", "{address}");
+    }
+    let report = server.drain(Duration::from_secs(5));
+    assert!(report.is_clean(), "{report}");
+    assert!(UnixStream::connect(&stream).is_err());
+}
+
+#[test]
+fn a_path_that_is_too_long_is_said_to_be() {
+    let path = format!("/tmp/{}", "x".repeat(120));
+    let refused = upper().unix(&path).bind().expect_err("too long");
+    assert!(refused.to_string().contains("too long"), "{refused}");
+}
+
+#[test]
+fn a_client_of_the_shell_is_served() {
+    let path = socket_path("shell");
+    let server = Running::of(upper().framing(Framing::lines()).unix(&path));
+    let mut client = UnixStream::connect(&path).expect("connected");
+    client.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    client.write_all(b"one\ntwo").expect("sent");
+    client.shutdown(std::net::Shutdown::Write).expect("half-closed");
+    let mut all = String::new();
+    client.read_to_string(&mut all).expect("an orderly end");
+    assert_eq!(all, "ONE\nTWO\n");
+    drop(server);
+}
