@@ -10,18 +10,18 @@ use harness::{Client, Gate, Journal, On, PATIENCE, Running, Script, eventually, 
 use switchboard::{Concurrency, Datagram, DatagramHandler, Next, Replies, Server};
 
 matrix! {
-    batch_mates_of_a_handler_that_blocks_are_answered_at_once in [threads pool]: [tcp udp];
-    batch_mates_of_a_handler_that_says_it_blocks_are_answered_at_once in [threads pool]: [tcp udp];
-    batch_mates_of_a_handler_that_computes_are_answered in [threads pool]: [tcp udp];
-    no_more_handlers_run_than_there_are_workers in [pool]: [tcp udp];
-    with_all_workers_blocked_the_rest_still_works in [pool]: [tcp udp];
-    with_all_workers_blocked_a_drain_is_told in [pool]: [tcp udp];
-    with_all_workers_blocked_connections_are_accepted in [pool]: [tcp];
-    a_blocked_worker_comes_back_and_works_on in [pool]: [tcp udp];
-    inline_runs_one_handler_at_a_time in [inline]: [tcp udp];
-    many_clients_are_served_at_once: [tcp udp];
-    connections_beyond_the_limit_wait_and_are_served: [tcp];
-    a_hog_that_pipelines_without_pause_leaves_others_their_turn: [tcp];
+    batch_mates_of_a_handler_that_blocks_are_answered_at_once in [threads pool]: [tcp unix udp unixgram];
+    batch_mates_of_a_handler_that_says_it_blocks_are_answered_at_once in [threads pool]: [tcp unix udp unixgram];
+    batch_mates_of_a_handler_that_computes_are_answered in [threads pool]: [tcp unix udp unixgram];
+    no_more_handlers_run_than_there_are_workers in [pool]: [tcp unix udp unixgram];
+    with_all_workers_blocked_the_rest_still_works in [pool]: [tcp unix udp unixgram];
+    with_all_workers_blocked_a_drain_is_told in [pool]: [tcp unix udp unixgram];
+    with_all_workers_blocked_connections_are_accepted in [pool]: [tcp unix];
+    a_blocked_worker_comes_back_and_works_on in [pool]: [tcp unix udp unixgram];
+    inline_runs_one_handler_at_a_time in [inline]: [tcp unix udp unixgram];
+    many_clients_are_served_at_once: [tcp unix udp unixgram];
+    connections_beyond_the_limit_wait_and_are_served: [tcp unix];
+    a_hog_that_pipelines_without_pause_leaves_others_their_turn: [tcp unix];
 }
 
 /// What the odd one out does while the others wait for their answers.
@@ -305,7 +305,7 @@ impl DatagramHandler for RawBlock {
 }
 
 matrix! {
-    a_raw_handler_that_blocks_does_not_hinder_others in [threads pool]: [udp];
+    a_raw_handler_that_blocks_does_not_hinder_others in [threads pool]: [udp unixgram];
 }
 
 fn a_raw_handler_that_blocks_does_not_hinder_others(on: On) {

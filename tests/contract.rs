@@ -10,18 +10,18 @@ use harness::{Journal, On, Script, matrix};
 use switchboard::Next;
 
 matrix! {
-    setup_runs_first_and_may_speak_first: [tcp udp];
-    messages_of_a_peer_are_handled_in_order: [tcp udp];
-    idle_may_continue_and_then_close: [tcp udp];
-    rejected_may_answer_before_the_connection_ends: [tcp];
-    rejected_hears_of_a_truncated_datagram_and_the_session_goes_on: [udp];
-    half_closed_closes_by_default: [tcp];
-    half_closed_may_continue_for_a_remote: [tcp];
-    draining_may_say_goodbye: [tcp udp];
-    draining_may_continue_to_the_deadline: [tcp udp];
-    setup_that_fails_is_not_followed_by_finish: [tcp udp];
-    setup_may_close: [tcp];
-    a_message_the_framing_cannot_carry_ends_the_connection: [tcp];
+    setup_runs_first_and_may_speak_first: [tcp unix udp unixgram];
+    messages_of_a_peer_are_handled_in_order: [tcp unix udp unixgram];
+    idle_may_continue_and_then_close: [tcp unix udp unixgram];
+    rejected_may_answer_before_the_connection_ends: [tcp unix];
+    rejected_hears_of_a_truncated_datagram_and_the_session_goes_on: [udp unixgram];
+    half_closed_closes_by_default: [tcp unix];
+    half_closed_may_continue_for_a_remote: [tcp unix];
+    draining_may_say_goodbye: [tcp unix udp unixgram];
+    draining_may_continue_to_the_deadline: [tcp unix udp unixgram];
+    setup_that_fails_is_not_followed_by_finish: [tcp unix udp unixgram];
+    setup_may_close: [tcp unix];
+    a_message_the_framing_cannot_carry_ends_the_connection: [tcp unix];
 }
 
 fn setup_runs_first_and_may_speak_first(on: On) {

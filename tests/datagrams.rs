@@ -9,31 +9,31 @@ use std::time::Duration;
 
 use harness::{Client, Gate, Journal, On, Running, Script, eventually, matrix};
 use switchboard::{
-    Address, Datagram, DatagramHandler, Listen, Next, Replies, SendError, Server, Stats,
+    Address, Datagram, DatagramHandler, Listen, Next, Replies, SendError, Server, Stats, UnixName,
 };
 
 matrix! {
-    a_silent_handler_sends_nothing: [udp];
-    a_datagram_one_byte_too_long_is_rejected_and_counted: [udp];
-    the_order_of_each_peer_is_kept: [udp];
-    the_order_of_a_peer_is_kept_behind_a_handler_that_blocks in [threads pool]: [udp];
-    a_burst_of_many_peers_is_answered_whole: [udp];
-    every_peer_has_a_session_of_its_own: [udp];
-    the_session_used_longest_ago_makes_room: [udp];
-    a_thousand_peers_hold_no_more_sessions_than_allowed: [udp];
+    a_silent_handler_sends_nothing: [udp unixgram];
+    a_datagram_one_byte_too_long_is_rejected_and_counted: [udp unixgram];
+    the_order_of_each_peer_is_kept: [udp unixgram];
+    the_order_of_a_peer_is_kept_behind_a_handler_that_blocks in [threads pool]: [udp unixgram];
+    a_burst_of_many_peers_is_answered_whole: [udp unixgram];
+    every_peer_has_a_session_of_its_own: [udp unixgram];
+    the_session_used_longest_ago_makes_room: [udp unixgram];
+    a_thousand_peers_hold_no_more_sessions_than_allowed: [udp unixgram];
     a_reply_leaves_from_the_address_that_was_asked: [udp];
     a_remote_sends_from_the_address_that_was_asked: [udp];
     a_server_on_ipv6_answers: [udp];
     a_dual_stack_server_answers_both_families: [udp];
-    a_loop_between_two_servers_dies_out: [udp];
-    a_loop_of_two_datagrams_dies_out: [udp];
-    a_peer_that_has_gone_ends_nothing: [udp];
-    a_reply_that_is_too_long_ends_its_session_alone: [udp];
-    a_second_server_on_the_port_is_refused: [udp];
+    a_loop_between_two_servers_dies_out: [udp unixgram];
+    a_loop_of_two_datagrams_dies_out: [udp unixgram];
+    a_peer_that_has_gone_ends_nothing: [udp unixgram];
+    a_reply_that_is_too_long_ends_its_session_alone: [udp unixgram];
+    a_second_server_on_the_port_is_refused: [udp unixgram];
     service_ports_are_not_answered_unless_told_to: [udp];
-    datagrams_behind_a_pause_wait_and_too_many_are_counted: [udp];
-    a_session_that_closes_with_datagrams_waiting_begins_anew: [udp];
-    what_arrived_before_a_drain_is_still_answered: [udp];
+    datagrams_behind_a_pause_wait_and_too_many_are_counted: [udp unixgram];
+    a_session_that_closes_with_datagrams_waiting_begins_anew: [udp unixgram];
+    what_arrived_before_a_drain_is_still_answered: [udp unixgram];
 }
 
 fn dropped(stats: &Stats, reason: &str) -> u64 {
@@ -243,9 +243,9 @@ struct Echo;
 impl DatagramHandler for Echo {
     fn handle(&self, datagram: &Datagram<'_>, replies: &mut Replies<'_>) -> io::Result<()> {
         let text = String::from_utf8_lossy(datagram.bytes()).into_owned();
-        match text.strip_prefix("begin ").and_then(|addr| addr.parse().ok()) {
+        match text.strip_prefix("begin ").map(address) {
             Some(victim) => {
-                replies.send_to(&Address::Udp(victim), "X");
+                replies.send_to(&victim, "X");
                 replies.send("begun");
             }
             None => replies.send(datagram.bytes()),
@@ -254,13 +254,25 @@ impl DatagramHandler for Echo {
     }
 }
 
+/// An address as a forger writes it: of the internet, or a path.
+fn address(written: &str) -> Address {
+    match written.parse() {
+        Ok(addr) => Address::Udp(addr),
+        Err(_) => Address::UnixGram(UnixName::new(written)),
+    }
+}
+
 /// Begins so many loops between two echo servers, and counts what they exchange.
 fn exchanged_in_loops(on: On, loops: u64) -> u64 {
     let one = on.spawn(Server::datagrams(Echo));
     let other = on.spawn(Server::datagrams(Echo));
+    let target = match other.address() {
+        Address::UnixGram(name) => name.to_string(),
+        _ => other.addr().to_string(),
+    };
     for _ in 0..loops {
         let mut forger = one.client();
-        assert_eq!(forger.ask(&format!("begin {}", other.addr())), "begun");
+        assert_eq!(forger.ask(&format!("begin {target}")), "begun");
     }
     let withheld = || one.stats().replies_withheld + other.stats().replies_withheld;
     eventually("every loop has died", || withheld() == loops);
@@ -320,9 +332,13 @@ fn a_reply_that_is_too_long_ends_its_session_alone(on: On) {
 fn a_second_server_on_the_port_is_refused(on: On) {
     let journal = Journal::default();
     let server = on.play(Script::new(&journal));
-    let again = Script::new(&journal).server().concurrency(on.concurrency).udp(server.addr());
+    let again = on.listening_on(Script::new(&journal).server(), server.address());
     let error = again.bind().expect_err("the port is taken");
     assert!(error.to_string().contains("Address already in use"), "{error}");
+    assert_eq!(server.client().ask("x"), "X");
+    if on.is_unix() {
+        return;
+    }
     let foreign = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None);
     let foreign = foreign.expect("a socket");
     foreign.set_reuse_address(true).expect("an option");

@@ -16,18 +16,18 @@ const LONG: Duration = Duration::from_secs(1);
 const LATEST: Duration = Duration::from_secs(10);
 
 matrix! {
-    a_silent_peer_is_closed_at_the_idle_timeout: [tcp udp];
-    speaking_renews_the_idle_timeout: [tcp udp];
-    what_the_server_sends_does_not_renew_the_idle_timeout: [tcp];
-    a_handler_that_takes_long_is_not_the_peers_silence: [tcp udp];
-    a_byte_now_and_then_does_not_outlive_the_message_timeout: [tcp];
-    the_message_timeout_begins_with_the_message: [tcp];
-    no_timeout_is_no_timeout: [tcp udp];
-    a_peer_that_does_not_read_is_reset_at_the_write_timeout: [tcp];
-    a_peer_that_reads_slowly_keeps_its_connection: [tcp];
-    lingering_ends_although_the_peer_stays: [tcp];
-    a_pause_is_not_silence: [tcp udp];
-    hundreds_of_deadlines_are_all_met: [tcp udp];
+    a_silent_peer_is_closed_at_the_idle_timeout: [tcp unix udp unixgram];
+    speaking_renews_the_idle_timeout: [tcp unix udp unixgram];
+    what_the_server_sends_does_not_renew_the_idle_timeout: [tcp unix];
+    a_handler_that_takes_long_is_not_the_peers_silence: [tcp unix udp unixgram];
+    a_byte_now_and_then_does_not_outlive_the_message_timeout: [tcp unix];
+    the_message_timeout_begins_with_the_message: [tcp unix];
+    no_timeout_is_no_timeout: [tcp unix udp unixgram];
+    a_peer_that_does_not_read_is_reset_at_the_write_timeout: [tcp unix];
+    a_peer_that_reads_slowly_keeps_its_connection: [tcp unix];
+    lingering_ends_although_the_peer_stays: [tcp unix];
+    a_pause_is_not_silence: [tcp unix udp unixgram];
+    hundreds_of_deadlines_are_all_met: [tcp unix udp unixgram];
 }
 
 fn a_silent_peer_is_closed_at_the_idle_timeout(on: On) {
@@ -160,7 +160,11 @@ fn a_peer_that_does_not_read_is_reset_at_the_write_timeout(on: On) {
     let took = began.elapsed();
     assert!(took >= 2 * SHORT && took < LATEST, "{took:?}");
     eventually("it is counted", || server.stats().closed_for(&CloseReason::SlowWrite) == 1);
-    assert!(client.rest().is_err(), "what it has not read is gone with the connection");
+    match client.rest() {
+        // No reset here: what has reached the peer's own queue stays there.
+        Ok(heard) if on.is_unix() => assert!(heard.len() < 2_000 * 8_000, "{}", heard.len()),
+        heard => assert!(heard.is_err(), "what it has not read is gone with the connection"),
+    }
 }
 
 fn a_peer_that_reads_slowly_keeps_its_connection(on: On) {

@@ -3,19 +3,20 @@
 mod harness;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use harness::{Client, Journal, On, PATIENCE, Script, eventually, matrix};
-use switchboard::Next;
+use harness::{Client, Journal, On, PATIENCE, Pipe, Script, eventually, matrix, system_name};
+use switchboard::{Address, Next};
 
 matrix! {
-    nobody_is_reset_by_a_drain_under_load: [tcp];
-    clients_that_wait_in_the_queue_are_served: [tcp];
-    idle_connections_are_closed_in_order: [tcp];
-    requests_sent_before_the_drain_are_all_answered: [tcp];
-    a_drain_under_datagram_load_answers_all_it_has_taken: [udp];
+    nobody_is_reset_by_a_drain_under_load: [tcp unix];
+    clients_that_wait_in_the_queue_are_served: [tcp unix];
+    idle_connections_are_closed_in_order: [tcp unix];
+    requests_sent_before_the_drain_are_all_answered: [tcp unix];
+    a_drain_under_datagram_load_answers_all_it_has_taken: [udp unixgram];
 }
 
 /// What became of everybody's requests.
@@ -33,7 +34,7 @@ impl Ledger {
     }
 
     /// One request on a connection. Returns whether the connection goes on.
-    fn request(&self, stream: &mut TcpStream, number: usize) -> bool {
+    fn request(&self, stream: &mut Pipe, number: usize) -> bool {
         let request = format!("request {number:0>6}\n");
         let mut reply = vec![0; request.len()];
         let exchanged =
@@ -52,7 +53,7 @@ impl Ledger {
 }
 
 /// Reads until the buffer is full or the stream ends.
-fn read_all(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_all(stream: &mut Pipe, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match stream.read(&mut buffer[filled..])? {
@@ -63,14 +64,22 @@ fn read_all(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+/// Whoever is not let in any more waits until the end, and is refused then: no connection, no loss.
+fn connect(address: &Address) -> io::Result<Pipe> {
+    match address {
+        Address::Unix(name) => Ok(Pipe::Unix(UnixStream::connect_addr(&system_name(name))?)),
+        _ => {
+            let addr = address.socket_addr().expect("an internet address");
+            Ok(Pipe::Tcp(TcpStream::connect_timeout(&addr, Duration::from_millis(500))?))
+        }
+    }
+}
+
 /// Connects and asks, over and over, until nobody can be connected to any more.
-fn load(addr: SocketAddr, ledger: &Ledger, over: &AtomicBool, each: usize) {
+fn load(address: &Address, ledger: &Ledger, over: &AtomicBool, each: usize) {
     let mut number = 0;
     while !over.load(Ordering::SeqCst) {
-        // Whoever is not let in any more waits until the end, and is refused then: no connection, no loss.
-        let Ok(mut stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(500)) else {
-            return;
-        };
+        let Ok(mut stream) = connect(address) else { return };
         stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
         for _ in 0..each {
             number += 1;
@@ -88,10 +97,10 @@ fn nobody_is_reset_by_a_drain_under_load(on: On) {
         let (ledger, over) = (Ledger::default(), AtomicBool::new(false));
         std::thread::scope(|scope| {
             for client in 0..16 {
-                let (addr, ledger, over) = (server.addr(), &ledger, &over);
+                let (address, ledger, over) = (server.address(), &ledger, &over);
                 // Some stay, some come and go.
                 let each = if client % 2 == 0 { usize::MAX } else { 3 };
-                scope.spawn(move || load(addr, ledger, over, each));
+                scope.spawn(move || load(address, ledger, over, each));
             }
             let enough = 300 + 200 * round;
             eventually("the load runs", || ledger.answered.load(Ordering::SeqCst) > enough);
@@ -156,11 +165,11 @@ fn a_drain_under_datagram_load_answers_all_it_has_taken(on: On) {
         for _ in 0..4 {
             let (server, over, heard) = (&server, &over, &heard);
             scope.spawn(move || {
-                let Client::Udp(socket) = server.client() else { return };
-                socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a deadline");
+                let mut client = server.client();
+                client.set_patience(Duration::from_millis(300));
                 while !over.load(Ordering::SeqCst) {
-                    let asked = socket.send(b"question").is_ok();
-                    if asked && socket.recv(&mut [0; 64]).is_ok() {
+                    let asked = client.try_send(b"question").is_ok();
+                    if asked && client.try_hear().is_ok() {
                         heard.fetch_add(1, Ordering::SeqCst);
                     }
                 }

@@ -9,25 +9,25 @@ use switchboard::codec::Width;
 use switchboard::{Framing, Next};
 
 matrix! {
-    lines_are_the_same_byte_by_byte_and_glued: [tcp];
-    crlf_and_lf_end_a_line_and_a_last_line_needs_neither: [tcp];
-    prefixed_messages_are_the_same_byte_by_byte_and_glued: [tcp];
-    delimited_messages_are_the_same_byte_by_byte_and_glued: [tcp];
-    messages_of_fixed_length_are_the_same_byte_by_byte_and_glued: [tcp];
-    an_answer_of_another_length_than_the_fixed_one_ends_the_connection: [tcp];
-    a_length_that_is_no_integer_is_a_bad_frame: [tcp];
-    a_message_of_the_greatest_length_passes_and_one_more_does_not: [tcp];
-    an_over_long_line_ends_the_connection_before_its_end_arrives: [tcp];
-    an_over_long_line_may_be_skipped: [tcp];
-    an_over_long_delimited_message_may_be_skipped: [tcp];
-    a_message_skipped_for_ever_falls_under_the_message_timeout: [tcp];
-    what_was_skipped_to_its_end_does_not_count_for_the_message_timeout: [tcp];
-    a_negative_length_is_a_bad_frame: [tcp];
-    a_gibibyte_announced_and_never_sent_is_refused_at_once: [tcp];
-    a_large_message_announced_and_never_sent_takes_no_memory: [tcp];
-    fin_in_the_middle_of_a_frame_is_a_bad_frame: [tcp];
-    nothing_is_handled_behind_a_bad_frame: [tcp];
-    bytes_that_are_no_text_are_echoed_as_they_are: [tcp];
+    lines_are_the_same_byte_by_byte_and_glued: [tcp unix];
+    crlf_and_lf_end_a_line_and_a_last_line_needs_neither: [tcp unix];
+    prefixed_messages_are_the_same_byte_by_byte_and_glued: [tcp unix];
+    delimited_messages_are_the_same_byte_by_byte_and_glued: [tcp unix];
+    messages_of_fixed_length_are_the_same_byte_by_byte_and_glued: [tcp unix];
+    an_answer_of_another_length_than_the_fixed_one_ends_the_connection: [tcp unix];
+    a_length_that_is_no_integer_is_a_bad_frame: [tcp unix];
+    a_message_of_the_greatest_length_passes_and_one_more_does_not: [tcp unix];
+    an_over_long_line_ends_the_connection_before_its_end_arrives: [tcp unix];
+    an_over_long_line_may_be_skipped: [tcp unix];
+    an_over_long_delimited_message_may_be_skipped: [tcp unix];
+    a_message_skipped_for_ever_falls_under_the_message_timeout: [tcp unix];
+    what_was_skipped_to_its_end_does_not_count_for_the_message_timeout: [tcp unix];
+    a_negative_length_is_a_bad_frame: [tcp unix];
+    a_gibibyte_announced_and_never_sent_is_refused_at_once: [tcp unix];
+    a_large_message_announced_and_never_sent_takes_no_memory: [tcp unix];
+    fin_in_the_middle_of_a_frame_is_a_bad_frame: [tcp unix];
+    nothing_is_handled_behind_a_bad_frame: [tcp unix];
+    bytes_that_are_no_text_are_echoed_as_they_are: [tcp unix];
 }
 
 /// A server whose messages are cut out like this; replies say how long each one was.

@@ -11,15 +11,16 @@ use harness::{Journal, On, Script, eventually, matrix};
 use switchboard::{CloseReason, Context, Handler, Next, Peer, Server};
 
 matrix! {
-    a_panic_in_any_callback_ends_its_own_peer_alone: [tcp udp];
-    an_error_in_any_callback_ends_its_own_peer_alone: [tcp udp];
-    a_factory_that_panics_costs_its_own_peer_alone: [tcp udp];
-    a_panic_in_finish_is_contained: [tcp udp];
-    a_panic_in_a_destructor_is_contained: [tcp udp];
-    a_panic_whose_payload_panics_is_contained: [tcp udp];
-    a_panic_in_the_successor_of_a_switch_is_contained: [tcp udp];
+    a_panic_in_any_callback_ends_its_own_peer_alone: [tcp unix udp unixgram];
+    an_error_in_any_callback_ends_its_own_peer_alone: [tcp unix udp unixgram];
+    a_factory_that_panics_costs_its_own_peer_alone: [tcp unix udp unixgram];
+    a_panic_in_finish_is_contained: [tcp unix udp unixgram];
+    a_panic_in_a_destructor_is_contained: [tcp unix udp unixgram];
+    a_panic_whose_payload_panics_is_contained: [tcp unix udp unixgram];
+    a_panic_in_the_successor_of_a_switch_is_contained: [tcp unix udp unixgram];
     a_peer_that_resets_costs_itself_alone: [tcp];
-    replies_collected_before_a_panic_are_flushed_before_the_end: [tcp];
+    a_peer_that_leaves_its_reply_unread_costs_itself_alone: [unix];
+    replies_collected_before_a_panic_are_flushed_before_the_end: [tcp unix];
 }
 
 /// Which callback is to go wrong: the one whose name the first message says.
@@ -229,6 +230,22 @@ fn a_peer_that_resets_costs_itself_alone(on: On) {
     // (The last one may not even have been accepted yet.)
     eventually("all were reset", || server.stats().closed_for(&CloseReason::PeerReset) == 50);
     eventually("all are gone", || server.stats().connections_open == 1);
+}
+
+/// Over Unix sockets this is what a reset is.
+fn a_peer_that_leaves_its_reply_unread_costs_itself_alone(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal));
+    let mut bystander = server.client();
+    for _ in 0..50 {
+        let mut client = server.client();
+        client.say("x");
+        client.wait_for_more();
+        drop(client);
+        assert_eq!(bystander.ask("still there"), "STILL THERE");
+    }
+    eventually("all are gone", || server.stats().connections_open == 1);
+    assert_eq!(server.stats().closed_for(&CloseReason::PeerReset), 50);
 }
 
 fn replies_collected_before_a_panic_are_flushed_before_the_end(on: On) {

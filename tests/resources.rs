@@ -12,15 +12,15 @@ use harness::{
 use switchboard::{Concurrency, Framing, Listen, Next};
 
 matrix! {
-    a_server_leaves_nothing_behind: [tcp udp];
-    servers_come_and_go_without_a_trace: [tcp udp];
-    a_server_that_never_serves_leaves_nothing_behind: [tcp udp];
-    ten_thousand_panics_change_nothing: [tcp udp];
-    an_idle_server_makes_no_wake_ups: [tcp udp];
-    thousands_of_idle_connections_cost_no_thread in [inline pool]: [tcp];
-    threads_are_kept_and_reused in [threads]: [tcp];
-    t15_a_bind_that_fails_leaks_nothing: [tcp udp];
-    t27_threads_are_reaped in [threads]: [tcp];
+    a_server_leaves_nothing_behind: [tcp unix udp unixgram];
+    servers_come_and_go_without_a_trace: [tcp unix udp unixgram];
+    a_server_that_never_serves_leaves_nothing_behind: [tcp unix udp unixgram];
+    ten_thousand_panics_change_nothing: [tcp unix udp unixgram];
+    an_idle_server_makes_no_wake_ups: [tcp unix udp unixgram];
+    thousands_of_idle_connections_cost_no_thread in [inline pool]: [tcp unix];
+    threads_are_kept_and_reused in [threads]: [tcp unix];
+    t15_a_bind_that_fails_leaks_nothing: [tcp unix udp unixgram];
+    t27_threads_are_reaped in [threads]: [tcp unix];
 }
 
 fn a_server_leaves_nothing_behind(on: On) {
@@ -46,7 +46,7 @@ fn a_server_leaves_nothing_behind(on: On) {
         }
         journal.wait_for_so_many(50, "handle");
         for client in clients.drain(..25) {
-            if on.is_datagram() { drop(client) } else { client.reset() }
+            client.vanish();
         }
         server.drain(PATIENCE);
     }
@@ -229,14 +229,13 @@ fn all_listeners_share_one_server() {
 fn t15_a_bind_that_fails_leaks_nothing(on: On) {
     let _alone = alone();
     let journal = Journal::default();
-    let taken = on.play(Script::new(&journal));
+    // (Inline: to be looked at is a connection to a Unix socket, and none is to start a thread.)
+    let taken = on.under(Concurrency::Inline).play(Script::new(&journal));
     assert_eq!(taken.client().ask("x"), "X");
     eventually("the client has left", || taken.stats().connections_open == 0);
     let before = Footprint::at_rest();
     for _ in 0..1_024 {
-        let again = Script::new(&journal).server().concurrency(on.concurrency);
-        let again =
-            if on.is_datagram() { again.udp(taken.addr()) } else { again.tcp(taken.addr()) };
+        let again = on.listening_on(Script::new(&journal).server(), taken.address());
         assert!(again.bind().is_err());
     }
     settled(before);

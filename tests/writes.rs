@@ -14,21 +14,21 @@ use switchboard::codec::Width;
 use switchboard::{CloseReason, Framing, Next, Overflow, Remote, SendError, Server};
 
 matrix! {
-    frames_from_sixteen_threads_are_never_torn_and_keep_each_threads_order: [tcp];
-    datagrams_from_sixteen_threads_all_leave: [udp];
-    the_handlers_replies_and_a_remotes_do_not_mix_within_a_message: [tcp];
-    a_remote_never_blocks_and_overflow_disconnects_by_default: [tcp];
-    overflow_may_drop_the_newest: [tcp];
-    overflow_may_drop_the_oldest: [tcp];
-    a_message_longer_than_the_limit_passes_when_nothing_waits: [tcp];
-    a_peer_that_does_not_read_is_not_read_either: [tcp];
-    a_peer_that_never_reads_costs_itself_alone in [threads pool]: [tcp];
-    a_peer_that_never_reads_a_remote_costs_itself_alone: [tcp];
-    a_handlers_flood_is_whole_once_the_peer_reads: [tcp];
-    a_thousand_small_replies_leave_together: [tcp];
-    a_reset_while_much_waits_ends_the_connection_alone: [tcp];
-    what_waits_at_a_drain_is_flushed_to_a_slow_reader: [tcp];
-    what_waits_at_a_drain_for_a_peer_that_never_reads_is_given_up: [tcp];
+    frames_from_sixteen_threads_are_never_torn_and_keep_each_threads_order: [tcp unix];
+    datagrams_from_sixteen_threads_all_leave: [udp unixgram];
+    the_handlers_replies_and_a_remotes_do_not_mix_within_a_message: [tcp unix];
+    a_remote_never_blocks_and_overflow_disconnects_by_default: [tcp unix];
+    overflow_may_drop_the_newest: [tcp unix];
+    overflow_may_drop_the_oldest: [tcp unix];
+    a_message_longer_than_the_limit_passes_when_nothing_waits: [tcp unix];
+    a_peer_that_does_not_read_is_not_read_either: [tcp unix];
+    a_peer_that_never_reads_costs_itself_alone in [threads pool]: [tcp unix];
+    a_peer_that_never_reads_a_remote_costs_itself_alone: [tcp unix];
+    a_handlers_flood_is_whole_once_the_peer_reads: [tcp unix];
+    a_thousand_small_replies_leave_together: [tcp unix];
+    a_reset_while_much_waits_ends_the_connection_alone: [tcp unix];
+    what_waits_at_a_drain_is_flushed_to_a_slow_reader: [tcp unix];
+    what_waits_at_a_drain_for_a_peer_that_never_reads_is_given_up: [tcp unix];
 }
 
 /// A running server that hands out a remote for every connection.
@@ -352,7 +352,7 @@ fn a_reset_while_much_waits_ends_the_connection_alone(on: On) {
         client.say("flood");
         client.say("flood");
         journal.wait_for("handle flood");
-        client.reset();
+        client.vanish();
         assert_eq!(server.client().ask("ping"), "ping");
     }
     journal.wait_for_so_many(10, "finish peer-reset");

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use switchboard::{Address, UnixName};
 
 use super::PATIENCE;
@@ -44,18 +45,25 @@ pub(crate) fn socket_path(what: &str) -> PathBuf {
 
 impl Client {
     pub(crate) fn of(address: &Address) -> Self {
+        Self::try_of(address).unwrap_or_else(|error| panic!("{address}: {error}"))
+    }
+
+    /// A client, if somebody listens to it. (Datagrams over the internet are sent to nobody as well.)
+    pub(crate) fn try_of(address: &Address) -> io::Result<Self> {
         match address {
-            Address::Tcp(addr) => Self::tcp(*addr),
-            Address::Udp(addr) => Self::udp(*addr),
-            Address::Unix(name) => Self::unix(name),
+            Address::Tcp(addr) => Ok(Self::over(TcpStream::connect_timeout(addr, PATIENCE)?)),
+            Address::Udp(addr) => Ok(Self::udp(*addr)),
+            Address::Unix(name) => {
+                let stream = UnixStream::connect_addr(&system_name(name))?;
+                Ok(Self::Unix(Wire::new(Pipe::Unix(stream))))
+            }
             Address::UnixGram(name) => Self::unixgram(name),
             other => panic!("no client for {other}"),
         }
     }
 
     pub(crate) fn tcp(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("a connection");
-        Self::over(stream)
+        Self::of(&Address::Tcp(addr))
     }
 
     pub(crate) fn over(stream: TcpStream) -> Self {
@@ -63,18 +71,13 @@ impl Client {
         Self::Tcp(Wire::new(Pipe::Tcp(stream)))
     }
 
-    pub(crate) fn unix(name: &UnixName) -> Self {
-        let stream = UnixStream::connect_addr(&system_name(name)).expect("a connection");
-        Self::Unix(Wire::new(Pipe::Unix(stream)))
-    }
-
-    pub(crate) fn unixgram(name: &UnixName) -> Self {
+    fn unixgram(name: &UnixName) -> io::Result<Self> {
         let path = socket_path("client");
-        let socket = UnixDatagram::bind(&path).expect("a socket");
-        socket.connect_addr(&system_name(name)).expect("a route");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-        socket.set_write_timeout(Some(PATIENCE)).expect("a deadline");
-        Self::UnixGram(NamedSocket { socket, path })
+        let own = NamedSocket { socket: UnixDatagram::bind(&path)?, path };
+        own.socket.connect_addr(&system_name(name))?;
+        own.socket.set_read_timeout(Some(PATIENCE))?;
+        own.socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self::UnixGram(own))
     }
 
     pub(crate) fn udp(addr: SocketAddr) -> Self {
@@ -194,6 +197,30 @@ impl Client {
         let Self::Tcp(wire) = self else { panic!("only TCP can be reset") };
         let socket = socket2::SockRef::from(wire.tcp());
         socket.set_linger(Some(Duration::ZERO)).expect("a connection");
+    }
+
+    /// Leaves as rudely as its transport lets it.
+    pub(crate) fn vanish(self) {
+        if matches!(self, Self::Tcp(_)) {
+            self.reset();
+        }
+    }
+
+    /// Waits so long for a reply, and no longer.
+    pub(crate) fn set_patience(&self, patience: Duration) {
+        match self {
+            Self::Tcp(wire) | Self::Unix(wire) => wire.pipe.set_read_timeout(Some(patience)),
+            Self::Udp(socket) => socket.set_read_timeout(Some(patience)),
+            Self::UnixGram(own) => own.socket.set_read_timeout(Some(patience)),
+        }
+        .expect("a deadline");
+    }
+
+    /// Waits until something has arrived, and leaves it unread.
+    pub(crate) fn wait_for_more(&mut self) {
+        let patience = rustix::event::Timespec::try_from(PATIENCE).expect("a timeout");
+        let mut there = [PollFd::new(&self.wire().pipe, PollFlags::IN)];
+        assert_eq!(poll(&mut there, Some(&patience)), Ok(1), "something arrives in time");
     }
 
     pub(crate) fn wire(&mut self) -> &mut Wire {

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Once;
 use std::time::Duration;
 
-use switchboard::{Concurrency, Framing, Listen, Server, ServerHandle, Stats};
+use switchboard::{Address, Concurrency, Framing, Listen, Server, ServerHandle, Stats};
 
 use super::{Client, Script, socket_path};
 
@@ -71,6 +71,10 @@ impl On {
         matches!(self.transport, Transport::Udp | Transport::UnixGram)
     }
 
+    pub(crate) fn is_unix(self) -> bool {
+        !self.is_inet()
+    }
+
     /// Whether peers have internet addresses here.
     pub(crate) fn is_inet(self) -> bool {
         matches!(self.transport, Transport::Tcp | Transport::Udp)
@@ -98,6 +102,12 @@ impl On {
         }
     }
 
+    /// As [`On::listening`], on an address that is known.
+    pub(crate) fn listening_on(self, server: Server, address: &Address) -> Server {
+        let server = server.concurrency(self.concurrency);
+        server.listen(listen_on(address).framing(Framing::lines()))
+    }
+
     /// As [`On::listening`], with another framing.
     pub(crate) fn framed(self, server: Server, framing: Framing) -> Server {
         let server = server.concurrency(self.concurrency).framing(framing);
@@ -118,6 +128,17 @@ impl On {
     }
 }
 
+/// A listener on an address that is known.
+pub(crate) fn listen_on(address: &Address) -> Listen {
+    match address {
+        Address::Tcp(addr) => Listen::tcp(addr),
+        Address::Udp(addr) => Listen::udp(addr),
+        Address::Unix(name) => Listen::unix(name.path().expect("a path")),
+        Address::UnixGram(name) => Listen::unixgram(name.path().expect("a path")),
+        other => panic!("no listener on {other}"),
+    }
+}
+
 /// Spawns a server that listens already.
 pub(crate) fn spawn(server: Server) -> Running {
     mute_planned_panics();
@@ -133,6 +154,11 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn of(server: Server) -> Self {
         spawn(server)
+    }
+
+    /// What it listens on first.
+    pub(crate) fn address(&self) -> &Address {
+        &self.addresses()[0]
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

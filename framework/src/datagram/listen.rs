@@ -40,6 +40,8 @@ pub(crate) struct DatagramListener {
     pub(super) replies: Mutex<ReplyQueue>,
     /// The socket may hold datagrams.
     readable: AtomicBool,
+    /// Nothing arrives any more: once the socket is empty, everything was received.
+    last_call: AtomicBool,
     /// A drain has received all it will.
     closed: AtomicBool,
     /// It stands in the ready queue, once.
@@ -72,6 +74,7 @@ impl DatagramListener {
             intake: Mutex::new(Intake::new(max_datagram, max_sessions)),
             replies: Mutex::new(ReplyQueue::new()),
             readable: AtomicBool::new(true),
+            last_call: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             queued: AtomicBool::new(false),
             running: AtomicUsize::new(0),
@@ -103,6 +106,28 @@ impl DatagramListener {
     pub(crate) fn announce(&self) -> bool {
         self.readable.store(true, Ordering::SeqCst);
         self.enqueue()
+    }
+
+    /// As [`DatagramListener::announce`], for the last time: the socket takes nothing any more. Whoever
+    /// finds it empty after this closes the intake.
+    pub(crate) fn announce_last(&self) -> bool {
+        // In this order: whoever sees the last call sees that there may be something to receive.
+        self.readable.store(true, Ordering::SeqCst);
+        self.last_call.store(true, Ordering::SeqCst);
+        self.enqueue()
+    }
+
+    /// Nothing is left of what was received. To be called under the intake's lock, under which alone
+    /// anything is received: so nobody else is about to find more.
+    pub(super) fn found_empty(&self) {
+        if self.last_call.load(Ordering::SeqCst) && !self.readable.load(Ordering::SeqCst) {
+            self.closed.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether a drain has received all it will.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
     }
 
     /// Returns whether the caller must put the listener into the ready queue: it is not there yet.
@@ -151,7 +176,7 @@ impl DatagramListener {
     /// Whether nothing is under way: everything received was handled, and its replies have left.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.running.load(Ordering::SeqCst) == 0
-            && self.closed.load(Ordering::SeqCst)
+            && self.is_closed()
             && !self.queued.load(Ordering::SeqCst)
             && self.intake.lock().is_empty()
             && self.replies.lock().is_empty()

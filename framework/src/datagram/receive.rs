@@ -115,7 +115,10 @@ impl DatagramListener {
         if intake.is_empty() {
             match self.receive(&mut intake) {
                 Ok(true) => {}
-                Ok(false) => return Taken::Nothing,
+                Ok(false) => {
+                    self.found_empty();
+                    return Taken::Nothing;
+                }
                 Err(error) => return Taken::Failed(error),
             }
         }

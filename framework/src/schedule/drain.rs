@@ -221,7 +221,7 @@ impl Engine {
                 None => {}
             }
             // Everything that has arrived is taken once more; then the intake is closed.
-            if listener.announce() {
+            if listener.announce_last() {
                 self.enqueue(Token::Datagrams(index));
             }
         }

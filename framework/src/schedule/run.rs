@@ -144,8 +144,7 @@ impl Engine {
 
     /// A drain ends the receiving once everything that had arrived was taken.
     fn end_of_intake(&self, listener: &DatagramListener) {
-        if self.core.is_draining() {
-            listener.close_intake();
+        if listener.is_closed() {
             self.wake_poller();
         }
     }
