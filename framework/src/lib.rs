@@ -45,7 +45,8 @@
 //!
 //! **What serves** is a [`Server`]: listeners ([`Listen`]), limits and timeouts, each with a default that
 //! is listed [there](Server#defaults). [`Server::bind`] opens the listeners and gives a [`BoundServer`]
-//! that knows its addresses; [`Server::serve`] runs on the calling thread, [`Server::spawn`] on its own.
+//! that knows its addresses; [`Server::serve`] runs on the calling thread, [`Server::spawn`] on its own,
+//! and [`BoundServer::serve_one`] serves a single connection or datagram.
 //! [`TcpServer`] and [`UdpServer`] are short ways in.
 //!
 //! **What ends it** is a drain, by a [`ServerHandle`], by [`Next::StopServer`] or by a signal: nobody new
@@ -126,6 +127,6 @@ pub use outbox::{Remote, SendError};
 pub use peer::{Address, ConnectionId, Peer};
 pub use reason::CloseReason;
 pub use schedule::{
-    Concurrency, DrainReport, ListenerState, ListenerStatus, ServerStage, Status, Workers,
+    Concurrency, DrainReport, ListenerState, ListenerStatus, Served, ServerStage, Status, Workers,
 };
 pub use server::{BoundServer, Listen, Outcome, Server, ServerHandle, TcpServer, UdpServer};

@@ -19,13 +19,19 @@ impl Engine {
     pub(super) fn accept(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
         let Some(begun) = listener.door.begin_round() else { return };
+        let Some(most) = self.solo.accepts(self.core.is_draining()) else { return };
         let Some(socket) = listener.socket() else { return };
         let events = &self.core.events;
         let address = &listener.address;
         let round = accept_round(
             &socket,
-            &self.gate,
-            |accepted, addr, permit| self.admit(listener, accepted, addr, permit),
+            (&self.gate, most),
+            |accepted, addr, permit| {
+                // A peer that has reset the connection already may have no address any more.
+                let addr = addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+                self.solo.note_arrival(|| listener.peer_of(addr, &accepted));
+                self.admit(listener, accepted, addr, permit);
+            },
             |error| events.emit(&Event::AcceptFailed { address, error, rest: None }),
         );
         match round {
@@ -68,27 +74,30 @@ impl Engine {
         }
     }
 
+    /// Announces no listener for now: nobody else is to be let in.
+    pub(super) fn hush_listeners(&self) {
+        for (index, listener) in (0..).zip(&self.sources.streams) {
+            if let Some(socket) = listener.socket() {
+                drop(self.poller.rest_listener(&*socket, Token::Arrivals(index).pack()));
+            }
+        }
+    }
+
     pub(super) fn arm_listeners(&self) {
         (0..self.sources.streams.len()).for_each(|index| self.arm_listener(index));
     }
 
     pub(super) fn arm_listener(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
-        if let Some(socket) = listener.socket() {
+        if let Some(socket) = listener.socket()
+            && self.solo.accepts(self.core.is_draining()).is_some()
+        {
             listener.end_rest();
             drop(self.poller.arm_listener(&*socket, Token::Arrivals(index).pack()));
         }
     }
 
-    fn admit(
-        &self,
-        listener: &StreamListener,
-        socket: Socket,
-        addr: Option<SocketAddr>,
-        permit: Permit,
-    ) {
-        // A peer that has reset the connection already may have no address any more.
-        let addr = addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+    fn admit(&self, listener: &StreamListener, socket: Socket, addr: SocketAddr, permit: Permit) {
         let peer = listener.peer_of(addr, &socket);
         // There is a slot for every permit: a slot is freed before its permit is given back.
         let Some(id) = self.connections.reserve() else {
@@ -98,7 +107,7 @@ impl Engine {
         let line = Line::stream(id, peer, socket.clone(), listener.settings.clone());
         self.connections.set_line(id, line.clone());
         self.core.events.emit(&Event::Opened { id, peer: &line.peer });
-        let registered = match self.concurrency {
+        let registered = match self.concurrency() {
             // Its own thread waits for its bytes.
             Concurrency::Threads { .. } => Ok(()),
             Concurrency::Inline | Concurrency::Pool { .. } => {

@@ -294,6 +294,11 @@ impl Engine {
         self.drain.serving.store(true, Ordering::SeqCst);
     }
 
+    /// Nobody serves for the time being.
+    pub(super) fn pauses_serving(&self) {
+        self.drain.serving.store(false, Ordering::SeqCst);
+    }
+
     /// Whether somebody serves, or is about to.
     pub(super) fn is_served(&self) -> bool {
         self.drain.serving.load(Ordering::SeqCst)
@@ -301,6 +306,9 @@ impl Engine {
 
     /// Nobody will serve any more: there is nothing to wait for.
     pub(crate) fn abandon(&self) {
+        if self.has_ended() {
+            return;
+        }
         self.end();
         self.close_datagrams();
         self.publish(self.drain.so_far());
@@ -311,7 +319,11 @@ impl Engine {
         self.drain.report.lock().is_some()
     }
 
-    fn close_datagrams(&self) {
+    pub(super) fn report_made(&self) -> Option<DrainReport> {
+        self.drain.report.lock().clone()
+    }
+
+    pub(super) fn close_datagrams(&self) {
         self.sources.datagrams.iter().for_each(|listener| listener.close());
     }
 
@@ -344,6 +356,9 @@ impl Engine {
 impl Engine {
     /// Serves until the server was drained, on this thread and those it starts.
     pub(crate) fn serve(&self) -> crate::error::Result<DrainReport> {
+        if let Some(report) = self.report_made() {
+            return Ok(report);
+        }
         self.will_serve();
         let served = self.work();
         if served.is_err() {
@@ -361,7 +376,7 @@ impl Engine {
         use crate::schedule::{Concurrency, watchman, worker};
         let failed = |error| crate::Error::system("cannot watch the listeners", error);
         self.open_for_business().map_err(failed)?;
-        match self.concurrency {
+        match self.concurrency() {
             Concurrency::Inline => {
                 let _ = self.crew.call_in();
                 worker::run(self, 0);
@@ -374,7 +389,11 @@ impl Engine {
                 }
                 watchman::run(self);
             }
-            Concurrency::Threads { .. } => watchman::run(self),
+            Concurrency::Threads { .. } => {
+                // What is ready already, somebody has to be called in for.
+                (0..self.ready.len()).for_each(|_| self.call_in());
+                watchman::run(self);
+            }
         }
         Ok(())
     }

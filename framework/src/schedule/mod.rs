@@ -2,7 +2,7 @@
 //!
 //! `token` names whom something is for. `engine` fetches events and says what is `ready`; `arrivals`
 //! accepts; `run` makes turns. `worker` is the loop of a worker; `crew` says which worker is awake and who
-//! polls; `watchman` notices those that block; `threads` waits on one connection; `drain` ends it all.
+//! polls; `watchman` notices those that block; `threads` waits on one connection; `drain` ends it all. `solo` serves one at a time.
 //! `adjust` changes limits while all that goes on; `status` says how
 //! it stands.
 //! Under `Inline` the thread that serves is the only worker.
@@ -29,11 +29,14 @@ mod threads;
 
 mod drain;
 
+mod solo;
+
 mod adjust;
 
 mod status;
 
 pub use drain::DrainReport;
+pub use solo::Served;
 pub use status::{ListenerState, ListenerStatus, ServerStage, Status, Workers};
 
 pub(crate) use engine::{Engine, Sources};

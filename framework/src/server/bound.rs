@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::peer::Address;
-use crate::schedule::{DrainReport, Engine};
+use crate::schedule::{DrainReport, Engine, Served};
 use crate::server::handle::ServerHandle;
 #[cfg(feature = "signals")]
 use crate::server::{handle::Outcome, signal};
@@ -24,6 +25,7 @@ pub struct BoundServer {
     descriptors: Descriptors,
     max_connections: usize,
     served: AtomicBool,
+    announced: AtomicBool,
     #[cfg(feature = "signals")]
     watch: Option<signal::Watch>,
 }
@@ -36,12 +38,14 @@ impl BoundServer {
         max_connections: usize,
     ) -> Self {
         let (addresses, served) = (addresses.into(), AtomicBool::new(false));
+        let announced = AtomicBool::new(false);
         Self {
             engine,
             addresses,
             descriptors,
             max_connections,
             served,
+            announced,
             #[cfg(feature = "signals")]
             watch: None,
         }
@@ -49,6 +53,9 @@ impl BoundServer {
 
     /// Says what it serves on, and with what.
     fn announce(&self) {
+        if self.announced.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let Descriptors { before, now } = self.descriptors;
         let max_connections = self.max_connections;
         let events = &self.engine.core.events;
@@ -93,6 +100,48 @@ impl BoundServer {
         self.served.store(true, Ordering::SeqCst);
         self.announce();
         self.engine.serve()
+    }
+
+    /// Serves one connection to its end, or one datagram, on this thread, and returns what became of it. It
+    /// may be called again and again, and [`serve`](BoundServer::serve) after it.
+    ///
+    /// Only the arrival is bounded by `timeout` (`None` waits for ever): whoever has come is served for as
+    /// long as its handler and the server's timeouts let it. Handlers run on this thread, one at a time,
+    /// whichever concurrency was selected. Whoever comes meanwhile stays queued in the kernel. Between two
+    /// calls nobody is served and no deadline is looked at; sessions of datagrams are kept.
+    ///
+    /// A connection that a filter turns away was served, too, and so was a datagram that was dropped. A
+    /// drain, by a handle or by a signal that is [watched](BoundServer::watch_signals) for, ends the wait:
+    /// those who are queued are served, and the report is returned, now and from then on.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use std::net::TcpStream;
+    /// use std::time::Duration;
+    /// use switchboard::{CloseReason, Next, Served, TcpServer, handler_fn};
+    ///
+    /// let mut server = TcpServer::bind("127.0.0.1:0", |_peer| {
+    ///     handler_fn(|_message, _cx| Ok(Next::Close))
+    /// })?;
+    /// assert_eq!(server.serve_one(Duration::from_millis(10))?, Served::TimedOut);
+    ///
+    /// let mut client = TcpStream::connect(server.addresses()[0].socket_addr().unwrap())?;
+    /// client.write_all(b"hello")?;
+    /// match server.serve_one(Duration::from_secs(5))? {
+    ///     Served::Connection { peer, reason } => {
+    ///         assert_eq!(peer.socket_addr(), client.local_addr().ok());
+    ///         assert_eq!(reason, CloseReason::Done);
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The system refused a registration.
+    pub fn serve_one(&mut self, timeout: impl Into<Option<Duration>>) -> Result<Served> {
+        self.announce();
+        self.engine.serve_one(timeout.into())
     }
 
     /// Serves on a thread of its own.
