@@ -48,7 +48,8 @@
 //! **What serves** is a [`Server`]: listeners ([`Listen`]: TCP, UDP, Unix streams and datagrams, sockets that
 //! the program has bound), a filter ([`Verdict`]), limits and timeouts, each with a default that
 //! is listed [there](Server#defaults). [`Server::bind`] opens the listeners and gives a [`BoundServer`]
-//! that knows its addresses; [`Server::serve`] runs on the calling thread, [`Server::spawn`] on its own.
+//! that knows its addresses; [`Server::serve`] runs on the calling thread, [`Server::spawn`] on its own,
+//! and [`BoundServer::serve_one`] serves a single connection or datagram.
 //! [`TcpServer`] and [`UdpServer`] are short ways in.
 //!
 //! **What ends it** is a drain, by a [`ServerHandle`], by [`Next::StopServer`] or by a signal: nobody new
@@ -144,7 +145,7 @@ pub use outbox::{FanOut, Group, GroupRules, Remote, SendError};
 pub use peer::{Address, ConnectionId, Credentials, Peer, UnixName};
 pub use reason::CloseReason;
 pub use schedule::{
-    Concurrency, DrainReport, ListenerState, ListenerStatus, ServerStage, Status, Workers,
+    Concurrency, DrainReport, ListenerState, ListenerStatus, Served, ServerStage, Status, Workers,
 };
 pub use server::{
     BoundServer, Listen, Outcome, Server, ServerHandle, SpawnError, TcpServer, UdpServer,

@@ -182,11 +182,6 @@ impl DatagramListener {
             && self.replies.lock().is_empty()
     }
 
-    /// Whether a drain has received all it will.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
     /// How many raw handlers run now.
     pub(crate) fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)

@@ -48,8 +48,10 @@ pub(crate) struct Intake {
 pub(crate) enum Taken {
     /// There is none: everything received is dispatched.
     Nothing,
-    /// It waits for its turn already; take the next.
+    /// There is nothing to do with it; take the next.
     Settled,
+    /// It waits for its peer's turn already; take the next.
+    Waits(Peer),
     /// It was dropped; take the next.
     Dropped { peer: Peer, reason: DropReason },
     /// Receiving failed in a way that says nothing of a datagram; take the next.
@@ -136,7 +138,7 @@ impl DatagramListener {
                 let waiting = || Waiting { bytes: bytes.into(), truncated: head.truncated };
                 match self.dispatch(&mut intake.sessions, host, &peer, waiting) {
                     Ok(Some((id, session, why))) => Taken::Session { id, session, why, datagram },
-                    Ok(None) => Taken::Settled,
+                    Ok(None) => Taken::Waits(peer),
                     Err(reason) => Taken::Dropped { peer, reason },
                 }
             }

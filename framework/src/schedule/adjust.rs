@@ -13,7 +13,7 @@ impl Engine {
     /// there is room now.
     pub(crate) fn set_max_connections(&self, connections: usize) -> Result<()> {
         check_connections(connections)?;
-        let wanted = self.concurrency.connections_within(connections);
+        let wanted = self.selected.connections_within(connections);
         let room = self.connections.capacity();
         if wanted > room {
             let text = format!("max_connections is {connections}, but there is room for {room}");

@@ -21,13 +21,17 @@ impl Engine {
     pub(super) fn accept(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
         let Some(begun) = listener.door.begin_round() else { return };
+        let Some(most) = self.solo.accepts(self.core.is_draining()) else { return };
         let Some(socket) = listener.socket() else { return };
         let events = &self.core.events;
         let address = &listener.address;
         let round = accept_round(
             &socket,
-            &self.gate,
-            |accepted, addr, permit| self.admit(listener, accepted, addr, permit),
+            (&self.gate, most),
+            |accepted, addr, permit| {
+                self.solo.note_arrival(|| listener.peer_of(addr.clone(), &accepted));
+                self.admit(listener, accepted, addr, permit);
+            },
             |error| events.emit(&Event::AcceptFailed { address, error, rest: None }),
         );
         match round {
@@ -85,6 +89,15 @@ impl Engine {
         }
     }
 
+    /// Announces no listener for now: nobody else is to be let in.
+    pub(super) fn hush_listeners(&self) {
+        for (index, listener) in (0..).zip(&self.sources.streams) {
+            if let Some(socket) = listener.socket() {
+                drop(self.poller.rest_listener(&*socket, Token::Arrivals(index).pack()));
+            }
+        }
+    }
+
     pub(super) fn arm_listeners(&self) {
         (0..self.sources.streams.len()).for_each(|index| self.arm_listener(index));
     }
@@ -94,7 +107,9 @@ impl Engine {
         if listener.rest() == Rest::Shut {
             return;
         }
-        if let Some(socket) = listener.socket() {
+        if let Some(socket) = listener.socket()
+            && self.solo.accepts(self.core.is_draining()).is_some()
+        {
             listener.end_rest();
             drop(self.poller.arm_listener(&*socket, Token::Arrivals(index).pack()));
         }
@@ -117,7 +132,7 @@ impl Engine {
         self.connections.set_line(id, line.clone());
         let (peer, address) = (&line.peer, &listener.address);
         self.core.events.emit(&Event::ConnectionOpened { id, peer, listener: address });
-        let registered = match self.concurrency {
+        let registered = match self.concurrency() {
             // Its own thread waits for its bytes.
             Concurrency::Threads { .. } => Ok(()),
             Concurrency::Inline | Concurrency::Pool { .. } => {

@@ -244,6 +244,11 @@ impl Crew {
         }
     }
 
+    /// Somebody who is no worker runs turns in a worker's place, or does so no more.
+    pub(crate) fn stand_in(&self, worker: usize, here: bool) {
+        self.members[worker].gone.store(!here, Ordering::Release);
+    }
+
     /// A worker's thread begins.
     pub(crate) fn enter(&self, worker: usize) {
         self.members[worker].thread.store(ThreadId::current().number(), Ordering::Release);

@@ -333,6 +333,11 @@ impl Engine {
         self.drain.serving.store(true, Ordering::SeqCst);
     }
 
+    /// Nobody serves for the time being.
+    pub(super) fn pauses_serving(&self) {
+        self.drain.serving.store(false, Ordering::SeqCst);
+    }
+
     /// Whether somebody serves, or is about to.
     pub(super) fn is_served(&self) -> bool {
         self.drain.serving.load(Ordering::SeqCst)
@@ -340,6 +345,9 @@ impl Engine {
 
     /// Nobody will serve any more: there is nothing to wait for.
     pub(crate) fn abandon(&self) {
+        if self.has_ended() {
+            return;
+        }
         let _in_turn = InTurn::begin(self);
         self.end();
         self.end_ticks();
@@ -352,7 +360,11 @@ impl Engine {
         self.drain.report.lock().is_some()
     }
 
-    fn close_datagrams(&self) {
+    pub(super) fn report_made(&self) -> Option<DrainReport> {
+        self.drain.report.lock().clone()
+    }
+
+    pub(super) fn close_datagrams(&self) {
         for listener in &self.sources.datagrams {
             if listener.close() {
                 self.tell_of_the_end(&listener.address);
@@ -389,6 +401,9 @@ impl Engine {
 impl Engine {
     /// Serves until the server was drained, on this thread and those it starts.
     pub(crate) fn serve(&self) -> crate::error::Result<DrainReport> {
+        if let Some(report) = self.report_made() {
+            return Ok(report);
+        }
         self.will_serve();
         // It accepts and makes the report: observers and destructors that it calls cannot wait for that.
         let _in_turn = InTurn::begin(self);
@@ -416,7 +431,7 @@ impl Engine {
         let failed = |error| crate::Error::system("cannot watch the listeners", error);
         self.open_for_business().map_err(failed)?;
         self.begin_ticks();
-        match self.concurrency {
+        match self.concurrency() {
             Concurrency::Inline => {
                 let _ = self.crew.call_in();
                 worker::run(self, 0);
@@ -430,7 +445,11 @@ impl Engine {
                 }
                 watchman::run(self);
             }
-            Concurrency::Threads { .. } => watchman::run(self),
+            Concurrency::Threads { .. } => {
+                // What is ready already, somebody has to be called in for.
+                (0..self.ready.len()).for_each(|_| self.call_in());
+                watchman::run(self);
+            }
         }
         Ok(())
     }

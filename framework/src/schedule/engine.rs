@@ -18,6 +18,7 @@ use crate::schedule::crew::{Called, Crew, Shape};
 use crate::schedule::drain::Drain;
 use crate::schedule::ready::Ready;
 use crate::schedule::shortage::Shortage;
+use crate::schedule::solo::Solo;
 use crate::schedule::ticks::Ticks;
 use crate::schedule::token::Token;
 use crate::slots::{SESSION_TAG, Slots};
@@ -41,8 +42,9 @@ pub(crate) struct Sources {
 /// How long a thread that polls may sleep when there is no event.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Doze {
-    /// Until the next deadline; not at all if something is ready, which it will run itself.
-    UnlessReady,
+    /// Until the next deadline, and so long at most; not at all if something is ready, which it will run
+    /// itself.
+    UnlessReady(Option<Duration>),
     /// Until the next deadline, and so long at most. It runs nothing itself.
     AtMost(Option<Duration>),
 }
@@ -51,7 +53,8 @@ pub(super) enum Doze {
 pub(crate) struct Engine {
     pub(crate) core: Arc<Core>,
     pub(crate) sources: Sources,
-    pub(super) concurrency: Concurrency,
+    /// As the user has selected it; see [`Engine::concurrency`].
+    pub(super) selected: Concurrency,
     pub(super) poller: Poller,
     pub(super) timers: Timers,
     pub(super) gate: Arc<Gate>,
@@ -62,6 +65,10 @@ pub(crate) struct Engine {
     pub(super) drain: Drain,
     pub(super) ticks: Ticks,
     pub(super) shortage: Shortage,
+    /// One connection or datagram at a time is served now.
+    pub(super) solo: Solo,
+    /// The poller knows the listeners.
+    registered: AtomicBool,
     /// Held while a limit that several places know is changed.
     pub(super) adjusting: Mutex<()>,
     /// Observers know of the listeners: they will hear of their end.
@@ -123,7 +130,9 @@ impl Engine {
                 stirring: AtomicBool::new(false),
                 core,
                 sources,
-                concurrency,
+                selected: concurrency,
+                solo: Solo::default(),
+                registered: AtomicBool::new(false),
                 poller,
                 me: me.clone(),
             }
@@ -147,8 +156,23 @@ impl Engine {
 
     // ---- fetching ----
 
-    /// Registers the listeners.
+    /// How handlers are run now: one at a time is served on the caller's thread, whatever was selected.
+    pub(super) fn concurrency(&self) -> Concurrency {
+        if self.solo.is_on() { Concurrency::Inline } else { self.selected }
+    }
+
+    /// Registers the listeners, or announces them again after somebody served for a while.
     pub(super) fn open_for_business(&self) -> std::io::Result<()> {
+        if self.registered.swap(true, Ordering::SeqCst) {
+            self.arm_listeners();
+            for (index, listener) in (0..).zip(&self.sources.datagrams) {
+                // What was announced then is announced no more.
+                if listener.announce() {
+                    self.ready.push(Token::Datagrams(index));
+                }
+            }
+            return Ok(());
+        }
         for (index, listener) in (0..).zip(&self.sources.streams) {
             if let Some(socket) = listener.socket() {
                 self.poller.add_listener(&*socket, Token::Arrivals(index).pack())?;
@@ -170,9 +194,8 @@ impl Engine {
         let timer = self.timers.sleep(self.core.clock.now());
         let timeout = match doze {
             _ if self.crew.is_leaving() => Some(Duration::ZERO),
-            Doze::UnlessReady if self.ready.is_empty() => timer,
-            Doze::UnlessReady => Some(Duration::ZERO),
-            Doze::AtMost(most) => timer.into_iter().chain(most).min(),
+            Doze::UnlessReady(_) if !self.ready.is_empty() => Some(Duration::ZERO),
+            Doze::UnlessReady(most) | Doze::AtMost(most) => timer.into_iter().chain(most).min(),
         };
         let waited = self.poller.wait(events, timeout);
         self.asleep.fetch_sub(1, Ordering::SeqCst);
@@ -305,9 +328,10 @@ impl Engine {
     /// Puts a token into the ready queue, and sees to it that somebody comes for it.
     pub(super) fn enqueue(&self, token: Token) {
         self.ready.push(token);
-        match self.crew.shape() {
-            Shape::Leader => self.wake_poller(),
-            Shape::Queue => self.call_in(),
+        if self.crew.shape() == Shape::Leader || self.solo.is_on() {
+            self.wake_poller();
+        } else {
+            self.call_in();
         }
     }
 
@@ -392,7 +416,7 @@ impl Post for Engine {
     }
 
     fn reach(&self) -> Reach {
-        match self.concurrency {
+        match self.concurrency() {
             Concurrency::Threads { .. } => Reach::AtOnce,
             Concurrency::Inline | Concurrency::Pool { .. } => Reach::ByTurns,
         }

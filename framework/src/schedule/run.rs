@@ -45,7 +45,7 @@ impl Engine {
 
     fn run_connection(&self, id: ConnectionId, desk: &mut Desk, host: &WorkerHost<'_>) {
         let Some((why, mut conn)) = self.connections.claim(id) else { return };
-        let own_thread = matches!(self.concurrency, Concurrency::Threads { .. });
+        let own_thread = matches!(self.concurrency(), Concurrency::Threads { .. });
         if own_thread && let Some(slot) = self.connections.slot(id) {
             slot.set_owner(host.worker);
         }
@@ -102,33 +102,16 @@ impl Engine {
             if runs && listener.enqueue() {
                 // Whoever takes over from us if this handler blocks goes on with the batch. In a pool
                 // somebody is called in then; else there must be somebody before.
-                match self.concurrency {
+                match self.concurrency() {
                     Concurrency::Threads { .. } => self.enqueue(token),
                     Concurrency::Inline | Concurrency::Pool { .. } => self.ready.push(token),
                 }
             }
-            match taken {
-                Taken::Nothing => {
-                    listener.flush_replies();
-                    return self.end_of_intake(listener);
-                }
-                Taken::Settled => {}
-                Taken::Dropped { peer, reason } => listener.drop_datagram(&peer, reason),
-                Taken::Failed(error) => {
-                    let (address, error) = (&listener.address, &error);
-                    self.core.events.emit(&Event::ReceiveFailed { address, error });
-                }
-                Taken::Session { id, session, why, datagram } => {
-                    // A drain names whoever is stuck.
-                    let member = self.crew.member(host.worker);
-                    member.goes_on_with(Token::Session(id));
-                    self.run_session((id, session), (why, Some(&datagram)), desk, host);
-                    member.goes_on_with(token);
-                }
-                Taken::Raw { peer, datagram } => {
-                    datagram::run_raw(listener, &peer, &datagram, desk);
-                }
+            if matches!(taken, Taken::Nothing) {
+                listener.flush_replies();
+                return self.end_of_intake(listener);
             }
+            self.run_taken(taken, (token, listener), desk, host);
             let member = self.crew.member(host.worker);
             member.turn_moves_on();
             if member.is_blocked() {
@@ -139,6 +122,34 @@ impl Engine {
         listener.flush_replies();
         if listener.enqueue() {
             self.enqueue(token);
+        }
+    }
+
+    /// Does with a datagram what its taker has found: as a rule, runs a turn with it.
+    pub(super) fn run_taken(
+        &self,
+        taken: Taken,
+        (token, listener): (Token, &DatagramListener),
+        desk: &mut Desk,
+        host: &WorkerHost<'_>,
+    ) {
+        match taken {
+            Taken::Nothing | Taken::Settled | Taken::Waits(_) => {}
+            Taken::Dropped { peer, reason } => listener.drop_datagram(&peer, reason),
+            Taken::Failed(error) => {
+                let (address, error) = (&listener.address, &error);
+                self.core.events.emit(&Event::ReceiveFailed { address, error });
+            }
+            Taken::Session { id, session, why, datagram } => {
+                // A drain names whoever is stuck.
+                let member = self.crew.member(host.worker);
+                member.goes_on_with(Token::Session(id));
+                self.run_session((id, session), (why, Some(&datagram)), desk, host);
+                member.goes_on_with(token);
+            }
+            Taken::Raw { peer, datagram } => {
+                datagram::run_raw(listener, &peer, &datagram, desk);
+            }
         }
     }
 
@@ -158,6 +169,7 @@ impl Engine {
         let permit = conn.close(&reason);
         let (peer, reason, listener) = (&line.peer, &reason, &listener.address);
         self.core.events.emit(&Event::ConnectionClosed { id, peer, listener, reason, traffic });
+        self.solo.note_end(peer, reason);
         self.connections.free(id);
         // Behind the slot: whoever gets the permit next finds a slot.
         drop(permit);
@@ -250,7 +262,7 @@ impl Host for WorkerHost<'_> {
     }
 
     fn block_begins(&self) {
-        if matches!(self.engine.concurrency, Concurrency::Pool { .. }) {
+        if matches!(self.engine.concurrency(), Concurrency::Pool { .. }) {
             let turns = self.engine.crew.member(self.worker).turns();
             self.engine.replace(self.worker, turns, HeldBy::Blocking);
         }

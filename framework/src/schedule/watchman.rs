@@ -57,7 +57,7 @@ pub(super) fn run(engine: &Engine) {
     let crew = &engine.crew;
     let mut events = Events::new();
     let mut watch = Watch::new(engine);
-    let watches = matches!(engine.concurrency, Concurrency::Pool { .. });
+    let watches = matches!(engine.concurrency(), Concurrency::Pool { .. });
     while !crew.is_leaving() {
         if crew.control_takes_poll() {
             // A turn that is under way is looked at every millisecond, also from here.

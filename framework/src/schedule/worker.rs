@@ -14,7 +14,7 @@ pub(crate) fn run(engine: &Engine, worker: usize) {
     crew.enter(worker);
     let mut desk = Desk::new();
     let mut events = Events::new();
-    let own_threads = matches!(engine.concurrency, Concurrency::Threads { .. });
+    let own_threads = matches!(engine.concurrency(), Concurrency::Threads { .. });
     loop {
         // A free poll goes first: under a flood the queue is never empty, and nobody else would be heard.
         if !crew.holds_poll(worker)
@@ -55,7 +55,7 @@ pub(crate) fn run(engine: &Engine, worker: usize) {
 fn lead(engine: &Engine, worker: usize, desk: &mut Desk, events: &mut Events) {
     let crew = &engine.crew;
     while crew.holds_poll(worker) && !crew.is_leaving() {
-        engine.poll(events, Doze::UnlessReady);
+        engine.poll(events, Doze::UnlessReady(None));
         desk.now = engine.core.clock.instant();
         // What was ready before goes first; what comes up meanwhile waits for the next round, so that
         // events are fetched however busy the queue is.

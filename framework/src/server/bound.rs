@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::peer::Address;
-use crate::schedule::{DrainReport, Engine};
+use crate::schedule::{DrainReport, Engine, Served};
 use crate::server::handle::ServerHandle;
 use crate::server::hooks::{OnTick, tick_of};
 #[cfg(feature = "signals")]
@@ -108,6 +109,48 @@ impl BoundServer {
         self.served.store(true, Ordering::SeqCst);
         self.announce();
         self.engine.serve()
+    }
+
+    /// Serves one connection to its end, or one datagram, on this thread, and returns what became of it. It
+    /// may be called again and again, and [`serve`](BoundServer::serve) after it.
+    ///
+    /// Only the arrival is bounded by `timeout` (`None` waits for ever): whoever has come is served for as
+    /// long as its handler and the server's timeouts let it. Handlers run on this thread, one at a time,
+    /// whichever concurrency was selected. Whoever comes meanwhile stays queued in the kernel. Between two
+    /// calls nobody is served and no deadline is looked at; sessions of datagrams are kept.
+    ///
+    /// A connection that a filter turns away was served, too, and so was a datagram that was dropped. A
+    /// drain, by a handle or by a signal that is [watched](BoundServer::watch_signals) for, ends the wait:
+    /// those who are queued are served, and the report is returned, now and from then on.
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use std::net::TcpStream;
+    /// use std::time::Duration;
+    /// use switchboard::{CloseReason, Next, Served, TcpServer, handler_fn};
+    ///
+    /// let mut server = TcpServer::bind("127.0.0.1:0", |_peer| {
+    ///     handler_fn(|_message, _cx| Ok(Next::Close))
+    /// })?;
+    /// assert_eq!(server.serve_one(Duration::from_millis(10))?, Served::TimedOut);
+    ///
+    /// let mut client = TcpStream::connect(server.addresses()[0].socket_addr().unwrap())?;
+    /// client.write_all(b"hello")?;
+    /// match server.serve_one(Duration::from_secs(5))? {
+    ///     Served::Connection { peer, reason } => {
+    ///         assert_eq!(peer.socket_addr(), client.local_addr().ok());
+    ///         assert_eq!(reason, CloseReason::Done);
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The system refused a registration.
+    pub fn serve_one(&mut self, timeout: impl Into<Option<Duration>>) -> Result<Served> {
+        self.announce();
+        self.engine.serve_one(timeout.into())
     }
 
     /// Serves on a thread of its own.

@@ -10,7 +10,7 @@ use crate::sys::errno;
 use crate::sys::socket::{Listener, Socket};
 
 /// Connections accepted in one round, so that a flood on one listener does not starve the rest.
-const ACCEPTS_PER_ROUND: usize = 64;
+pub(crate) const ACCEPTS_PER_ROUND: usize = 64;
 
 /// How long a listener rests after accept(2) failed for want of something: doubling from the first to
 /// the last. A close of ours ends the rest at once.
@@ -64,15 +64,15 @@ pub(crate) enum Round {
     Stop(io::Error),
 }
 
-/// Accepts everybody who is queued and admitted, up to a round's budget. `admitted` takes them over;
+/// Accepts those who are queued and admitted, at most so many. `admitted` takes them over;
 /// `failed` hears of errors that were one connection's affair.
 pub(crate) fn accept_round(
     listener: &Listener,
-    gate: &Arc<Gate>,
+    (gate, most): (&Arc<Gate>, usize),
     mut admitted: impl FnMut(Socket, Option<Address>, Permit),
     mut failed: impl FnMut(&io::Error),
 ) -> Round {
-    for _ in 0..ACCEPTS_PER_ROUND {
+    for _ in 0..most {
         // The permit first: who cannot be admitted stays queued in the kernel.
         let permit = match gate.admit() {
             Ok(permit) => permit,

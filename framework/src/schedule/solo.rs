@@ -1,0 +1,254 @@
+//! One at a time: a single connection to its end, or a single datagram, on the caller's thread.
+//!
+//! The engine runs as under `Inline`, in a loop of its own, which lets one connection in and then nobody:
+//! whoever comes next stays queued in the kernel.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::datagram::Taken;
+use crate::desk::Desk;
+use crate::error::{Error, Result};
+use crate::peer::Peer;
+use crate::reason::CloseReason;
+use crate::schedule::DrainReport;
+use crate::schedule::drain::InTurn;
+use crate::schedule::engine::{Doze, Engine};
+use crate::schedule::run::WorkerHost;
+use crate::schedule::token::Token;
+use crate::stream::accept::ACCEPTS_PER_ROUND;
+use crate::sys::poll::Events;
+
+/// The worker in whose place the caller's thread runs turns.
+const CALLER: usize = 0;
+
+/// What became of a call of [`BoundServer::serve_one`](crate::BoundServer::serve_one).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Served {
+    /// A connection was served to its end.
+    Connection {
+        /// Who it was.
+        peer: Peer,
+        /// Why it ended. One that was not let in at all ended for [`CloseReason::Filtered`].
+        reason: CloseReason,
+    },
+    /// A datagram was handled, or dropped for a reason that is counted.
+    Datagram {
+        /// Who sent it.
+        peer: Peer,
+    },
+    /// Nobody came within the timeout.
+    TimedOut,
+    /// The server was drained: it will serve nobody any more.
+    Drained(DrainReport),
+}
+
+/// What the engine has to know of serving one at a time.
+#[derive(Debug, Default)]
+pub(super) struct Solo {
+    on: AtomicBool,
+    /// How often it was begun.
+    calls: AtomicUsize,
+    state: Mutex<State>,
+}
+
+/// How far the one connection is.
+#[derive(Debug, Default)]
+enum State {
+    /// It has not come.
+    #[default]
+    Awaited,
+    /// It is here.
+    Here(Peer),
+    /// It has left.
+    Gone(Peer, CloseReason),
+}
+
+impl Solo {
+    pub(super) fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// How many connections may be accepted in one round. `None`: nobody now.
+    pub(super) fn accepts(&self, draining: bool) -> Option<usize> {
+        if !self.is_on() || draining {
+            // A drain serves all who are queued.
+            return Some(ACCEPTS_PER_ROUND);
+        }
+        matches!(*self.state.lock(), State::Awaited).then_some(1)
+    }
+
+    /// Somebody was accepted, whatever becomes of it.
+    pub(super) fn note_arrival(&self, peer: impl FnOnce() -> Peer) {
+        if !self.is_on() {
+            return;
+        }
+        let mut state = self.state.lock();
+        if matches!(*state, State::Awaited) {
+            *state = State::Here(peer());
+        }
+    }
+
+    /// A connection has ended.
+    pub(super) fn note_end(&self, who: &Peer, reason: &CloseReason) {
+        if !self.is_on() {
+            return;
+        }
+        let mut state = self.state.lock();
+        if matches!(&*state, State::Here(peer) if peer == who) {
+            *state = State::Gone(who.clone(), reason.clone());
+        }
+    }
+
+    fn has_arrived(&self) -> bool {
+        !matches!(*self.state.lock(), State::Awaited)
+    }
+}
+
+/// Lets the engine run on the caller's thread for as long as it lives.
+struct Alone<'a> {
+    engine: &'a Engine,
+    _in_turn: InTurn,
+    desk: Desk,
+    events: Events,
+}
+
+impl<'a> Alone<'a> {
+    fn begin(engine: &'a Engine) -> Self {
+        *engine.solo.state.lock() = State::Awaited;
+        engine.solo.on.store(true, Ordering::SeqCst);
+        engine.crew.stand_in(CALLER, true);
+        engine.will_serve();
+        let _in_turn = InTurn::begin(engine);
+        Self { engine, _in_turn, desk: Desk::new(), events: Events::new() }
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.engine.crew.stand_in(CALLER, false);
+        self.engine.solo.on.store(false, Ordering::SeqCst);
+        self.engine.pauses_serving();
+    }
+}
+
+impl Engine {
+    /// Serves the next connection to its end, or the next datagram, if one comes within the timeout.
+    pub(crate) fn serve_one(&self, timeout: Option<Duration>) -> Result<Served> {
+        if let Some(report) = self.report_made() {
+            return Ok(Served::Drained(report));
+        }
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let mut alone = Alone::begin(self);
+        let failed = |error| Error::system("cannot watch the listeners", error);
+        self.open_for_business().map_err(failed)?;
+        if self.solo.calls.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+            // Neither datagrams nor connections are served first for ever.
+            self.poll(&mut alone.events, Doze::UnlessReady(Some(Duration::ZERO)));
+        }
+        let mut looked = false;
+        loop {
+            if self.core.is_draining() {
+                return Ok(Served::Drained(alone.serve_until_drained()));
+            }
+            if let Some(peer) = alone.run_ready(true) {
+                return Ok(Served::Datagram { peer });
+            }
+            if self.solo.has_arrived() {
+                return Ok(alone.see_off());
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if looked && left == Some(Duration::ZERO) {
+                return Ok(Served::TimedOut);
+            }
+            self.poll(&mut alone.events, Doze::UnlessReady(left));
+            looked = true;
+        }
+    }
+}
+
+impl Alone<'_> {
+    /// Runs what is ready. Of the datagrams one is handled at most, if one is `wanted` at all; its sender
+    /// is returned. The others stay where they are.
+    fn run_ready(&mut self, wanted: bool) -> Option<Peer> {
+        let engine = self.engine;
+        self.desk.now = Instant::now();
+        let mut sender = None;
+        for _ in 0..engine.ready.len() {
+            let token = engine.ready.pop()?;
+            match token {
+                Token::Datagrams(index) if !engine.core.is_draining() => {
+                    // Whoever serves next announces it again.
+                    let Some(listener) = engine.sources.datagrams.get(index) else { continue };
+                    listener.dequeued();
+                    if wanted && sender.is_none() && !engine.solo.has_arrived() {
+                        sender = self.run_one_datagram(index);
+                    }
+                }
+                token => engine.run(token, CALLER, &mut self.desk),
+            }
+        }
+        sender
+    }
+
+    fn run_one_datagram(&mut self, index: usize) -> Option<Peer> {
+        let engine = self.engine;
+        let listener = engine.sources.datagrams.get(index)?;
+        let token = Token::Datagrams(index);
+        let host = WorkerHost { engine, worker: CALLER };
+        let member = engine.crew.member(CALLER);
+        loop {
+            let taken = listener.take(engine);
+            let sender = match &taken {
+                Taken::Nothing => return None,
+                Taken::Settled | Taken::Failed(_) => None,
+                Taken::Waits(peer) | Taken::Dropped { peer, .. } | Taken::Raw { peer, .. } => {
+                    Some(peer.clone())
+                }
+                Taken::Session { session, .. } => Some(session.line.peer.clone()),
+            };
+            let ends = sender.is_some() || matches!(taken, Taken::Failed(_));
+            member.turn_begins(token);
+            engine.run_taken(taken, (token, listener), &mut self.desk, &host);
+            listener.flush_replies();
+            member.turn_ends();
+            if ends {
+                return sender;
+            }
+        }
+    }
+
+    /// Serves the one connection that is here to its end.
+    fn see_off(&mut self) -> Served {
+        let engine = self.engine;
+        engine.hush_listeners();
+        loop {
+            self.run_ready(false);
+            match &*engine.solo.state.lock() {
+                State::Gone(peer, reason) => {
+                    return Served::Connection { peer: peer.clone(), reason: reason.clone() };
+                }
+                State::Here(peer) if engine.gate.open() == 0 => {
+                    let (peer, reason) = (peer.clone(), CloseReason::Filtered);
+                    return Served::Connection { peer, reason };
+                }
+                State::Awaited | State::Here(_) => {}
+            }
+            engine.poll(&mut self.events, Doze::UnlessReady(None));
+        }
+    }
+
+    /// The server is drained: serves whoever is queued or here until nobody is, and reports.
+    fn serve_until_drained(&mut self) -> DrainReport {
+        let engine = self.engine;
+        engine.arm_listeners();
+        while !engine.crew.is_leaving() {
+            self.run_ready(false);
+            engine.poll(&mut self.events, Doze::UnlessReady(None));
+        }
+        engine.finish()
+    }
+}
