@@ -6,7 +6,6 @@
 //! 4. At the deadline what is left is ended. Handlers that do not return even then are named.
 
 use std::cell::Cell;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,51 +16,12 @@ use crate::config::FORCE_GRACE;
 use crate::desk::Why;
 use crate::event::Event;
 use crate::outbox::Line;
-use crate::peer::Peer;
 use crate::reason::CloseReason;
 use crate::schedule::engine::Engine;
+use crate::schedule::report::DrainReport;
 use crate::schedule::token::Token;
 use crate::stage::Stage;
 use crate::timer::{Alarm, Moment};
-
-/// What became of everybody who was there when a drain began, or came during it. The four numbers are
-/// disjoint and add up. Sessions of datagrams count like connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DrainReport {
-    /// Ended by themselves: their handler or their peer closed.
-    pub completed: usize,
-    /// Closed because they were told of the drain.
-    pub told: usize,
-    /// Ended at the deadline.
-    pub forced: usize,
-    /// Not ended: their handler had not returned when the report was made.
-    pub stuck: usize,
-    /// Who they are, as far as they are known.
-    pub stuck_peers: Vec<Peer>,
-    /// From the drain's beginning to its end.
-    pub took: Duration,
-}
-
-impl DrainReport {
-    /// Whether everybody left in time: nothing was forced and nothing is stuck.
-    #[must_use]
-    pub const fn is_clean(&self) -> bool {
-        self.forced == 0 && self.stuck == 0
-    }
-}
-
-/// One line: `drained completed=3 told=1 forced=0 stuck=0 took=12ms`.
-impl fmt::Display for DrainReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { completed, told, forced, stuck, took, .. } = self;
-        let took = took.as_millis();
-        write!(
-            f,
-            "drained completed={completed} told={told} forced={forced} stuck={stuck} took={took}ms"
-        )
-    }
-}
 
 /// A drain, from before it is asked for until its report.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::desk::Desk;
 use crate::peer::Address;
-use crate::schedule::drain::{DrainReport, InTurn};
+use crate::schedule::drain::InTurn;
 use crate::schedule::engine::{Doze, Engine};
+use crate::schedule::report::DrainReport;
 use crate::schedule::token::Token;
 use crate::stage::Stage;
 use crate::stream::admit::Refused;

@@ -33,6 +33,8 @@ mod shortage;
 
 mod drain;
 
+mod report;
+
 mod solo;
 
 mod adjust;
@@ -40,7 +42,7 @@ mod memory;
 
 mod status;
 
-pub use drain::DrainReport;
+pub use report::DrainReport;
 pub use solo::Served;
 pub use status::{ListenerState, ListenerStatus, ServerStage, Status, Workers};
 

@@ -56,8 +56,10 @@ impl Server {
             addresses = opening.addresses;
             Ok(opening.sources)
         })?;
-        for address in &addresses {
-            core.events.emit(&Event::ListenerStarted { address });
+        if engine.is_first_to_tell_of_listeners() {
+            for address in &addresses {
+                core.events.emit(&Event::ListenerStarted { address });
+            }
         }
         let addresses: Arc<[Address]> = addresses.into();
         let tick = |on_tick| tick_of(on_tick, Arc::downgrade(&engine), addresses.clone());
