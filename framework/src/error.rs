@@ -33,6 +33,8 @@ pub enum ErrorKind {
     System,
     /// Signals could not be watched (feature `signals`).
     Signals,
+    /// The server is being drained or has ended, so that it cannot do this any more.
+    Over,
 }
 
 /// What starting or serving a server returns.
@@ -49,6 +51,10 @@ impl Error {
 
     pub(crate) fn config(what: impl Into<String>) -> Self {
         Self { doing: what.into(), kind: ErrorKind::Config, source: None }
+    }
+
+    pub(crate) fn over(what: impl Into<String>) -> Self {
+        Self { doing: what.into(), kind: ErrorKind::Over, source: None }
     }
 
     pub(crate) fn system(doing: impl Into<String>, source: io::Error) -> Self {

@@ -66,6 +66,8 @@ fn classify(event: &Event<'_>) -> (Kind, Level) {
     match event {
         Event::DescriptorsRaised { .. }
         | Event::Listening { .. }
+        | Event::Suspended
+        | Event::Resumed
         | Event::Draining { .. }
         | Event::Drained { .. } => (Kind::Server, Level::Info),
         Event::DescriptorsShort { .. } | Event::SmallReceiveBuffer { .. } | Event::Stuck { .. } => {
@@ -119,12 +121,7 @@ impl fmt::Display for Line<'_> {
             Event::AcceptFailed { address, error, rest: Some(rest) } => {
                 write!(f, "{address}: accept: {error}; resting for {rest:?}")
             }
-            Event::ListenerFailed { address, error } => {
-                write!(
-                    f,
-                    "{address}: the listener is broken: {error}; nobody is accepted there any more"
-                )
-            }
+            Event::ListenerFailed { address, error } => write!(f, "{address}: broken: {error}"),
             Event::Full { max_connections } => {
                 write!(f, "{max_connections} connections are open: the next ones wait")
             }
@@ -155,6 +152,8 @@ impl fmt::Display for Line<'_> {
             Event::BlockingCommon { common: false } => f.write_str("handlers block rarely again"),
             Event::PollFailed { error } => write!(f, "cannot wait for events: {error}"),
             Event::ThreadFailed { error } => write!(f, "no thread for a worker: {error}"),
+            Event::Suspended => f.write_str("suspended: newcomers are turned away"),
+            Event::Resumed => f.write_str("resumed"),
             Event::Draining { within, open } => {
                 write!(f, "draining {open} connections within {within:?}")
             }

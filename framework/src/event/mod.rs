@@ -101,6 +101,10 @@ pub(crate) enum Event<'a> {
     PollFailed {
         error: &'a io::Error,
     },
+    /// Newcomers are turned away.
+    Suspended,
+    /// Newcomers are let in again.
+    Resumed,
     Draining {
         within: Duration,
         open: usize,
@@ -143,10 +147,12 @@ pub(crate) enum DropReason {
     NoRoom,
     /// A handler of raw datagrams failed on it.
     Failed,
+    /// The server is suspended, and its sender had no session.
+    Suspended,
 }
 
 impl DropReason {
-    pub(crate) const KINDS: usize = 6;
+    pub(crate) const KINDS: usize = 7;
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -156,6 +162,7 @@ impl DropReason {
             Self::SessionEnded => "session-ended",
             Self::NoRoom => "no-room",
             Self::Failed => "failed",
+            Self::Suspended => "suspended",
         }
     }
 
@@ -166,6 +173,7 @@ impl DropReason {
         Self::SessionEnded,
         Self::NoRoom,
         Self::Failed,
+        Self::Suspended,
     ];
 }
 

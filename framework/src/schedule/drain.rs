@@ -159,7 +159,7 @@ impl Engine {
     }
 
     /// Connections and sessions that are held now, and raw handlers that run.
-    fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         let raw: usize = self.sources.datagrams.iter().map(|listener| listener.running()).sum();
         let sessions = self.core.events.counters.sessions_open.load(Ordering::SeqCst);
         self.gate.open() + sessions + raw
@@ -185,12 +185,7 @@ impl Engine {
     }
 
     fn stop_arrivals(&self) {
-        for listener in &self.sources.streams {
-            if let Some(socket) = listener.socket() {
-                // Without the filter newcomers are merely accepted for longer.
-                drop(socket.refuse_new());
-            }
-        }
+        self.turn_newcomers_away();
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
             if let Some(socket) = listener.socket() {
                 // Without it a drain lasts for as long as datagrams come faster than they are handled.
@@ -201,6 +196,11 @@ impl Engine {
                 self.enqueue(Token::Datagrams(index));
             }
         }
+    }
+
+    /// Whether this thread runs a turn of this server: then it cannot wait for one.
+    pub(super) fn is_own_turn(&self) -> bool {
+        RUNS_TURNS_OF.get() == self.address()
     }
 
     /// Gives everybody a reason for a turn.
@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// Tells everybody to end now. Returns whether it is this call that does.
-    fn force(&self) -> bool {
+    pub(super) fn force(&self) -> bool {
         if !self.core.advance(Stage::Forcing) {
             return false;
         }
@@ -309,6 +309,11 @@ impl Engine {
         if self.has_ended() {
             return;
         }
+        if self.open() > 0 {
+            // Some were let in, or served one by one: they are told.
+            self.wind_up();
+            return;
+        }
         self.end();
         self.close_datagrams();
         self.publish(self.drain.so_far());
@@ -338,7 +343,7 @@ impl Engine {
     pub(crate) fn await_report(&self, deadline: Option<Instant>) -> DrainReport {
         let mut report = self.drain.report.lock();
         let nobody_serves = || !self.drain.serving.load(Ordering::SeqCst);
-        let in_turn = RUNS_TURNS_OF.get() == self.address();
+        let in_turn = self.is_own_turn();
         while report.is_none() && !in_turn && !(deadline.is_some() && nobody_serves()) {
             match deadline {
                 None => self.drain.reported.wait(&mut report),

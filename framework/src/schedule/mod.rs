@@ -3,7 +3,7 @@
 //! `token` names whom something is for. `engine` fetches events and says what is `ready`; `arrivals`
 //! accepts; `run` makes turns. `worker` is the loop of a worker; `crew` says which worker is awake and who
 //! polls; `watchman` notices those that block; `threads` waits on one connection; `drain` ends it all. `solo` serves one at a time.
-//! `adjust` changes limits while all that goes on; `status` says how
+//! `adjust` changes limits, and `suspend` turns newcomers away, while all that goes on; `status` says how
 //! it stands.
 //! Under `Inline` the thread that serves is the only worker.
 
@@ -32,6 +32,8 @@ mod drain;
 mod solo;
 
 mod adjust;
+
+mod suspend;
 
 mod status;
 

@@ -8,7 +8,9 @@ pub(crate) mod poll;
 pub(crate) mod wake;
 
 pub(crate) mod datagrams;
+pub(crate) mod handshakes;
 pub(crate) mod socket;
+pub(crate) mod suspend;
 
 pub(crate) mod errno;
 pub(crate) mod limits;

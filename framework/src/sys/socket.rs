@@ -27,6 +27,21 @@ pub(crate) struct Listener(OwnedFd);
 
 impl Listener {
     pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> io::Result<Self> {
+        let mut socket = Self::prepare(addr, options)?;
+        socket.bind(&addr.into())?;
+        if addr.port() == 0 {
+            // A port that the system chose is lost when the socket stops listening, one that was asked for
+            // is kept. So it is asked for now, by a second socket while the first one holds it.
+            let named = Self::prepare(addr, options)?;
+            named.bind(&socket.local_addr()?)?;
+            socket = named;
+        }
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        Ok(Self(socket.into()))
+    }
+
+    /// A socket with all options, not bound yet.
+    fn prepare(addr: SocketAddr, options: &ListenOptions) -> io::Result<socket2::Socket> {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = socket2::Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
         if addr.is_ipv6() {
@@ -39,9 +54,7 @@ impl Listener {
         let probing = TcpKeepalive::new().with_time(idle).with_interval(interval);
         socket.set_tcp_keepalive(&probing.with_retries(probes))?;
         socket.set_tcp_user_timeout(Some(options.user_timeout))?;
-        socket.bind(&addr.into())?;
-        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        Ok(Self(socket.into()))
+        Ok(socket)
     }
 
     /// The next queued connection and the address accept(2) returned: asking the socket for it later
