@@ -4,14 +4,13 @@ mod harness;
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::{Client, Gate, Journal, On, PATIENCE, Script, eventually, matrix};
+use harness::{Client, Gate, Journal, On, PATIENCE, Script, eventually, listening_socket, matrix};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use switchboard::{ListenerState, Next, Server, ServerHandle, ServerStage, Status, handler_fn};
 
 matrix! {
@@ -162,30 +161,13 @@ fn a_listener_that_lacks_descriptors_rests_and_says_until_when(on: On) {
     eventually("it accepts again", || state(&server.status()) == ListenerState::Accepting);
 }
 
-/// The listening socket of this process at an address, once more.
-fn listening_socket(addr: SocketAddr) -> io::Result<OwnedFd> {
-    let me = rustix::process::getpid();
-    let pidfd = rustix::process::pidfd_open(me, PidfdFlags::empty())?;
-    for number in 3..1024 {
-        let Ok(fd) = rustix::process::pidfd_getfd(&pidfd, number, PidfdGetfdFlags::empty()) else {
-            continue;
-        };
-        let socket = socket2::SockRef::from(&fd);
-        let at = socket.local_addr().ok().and_then(|at| at.as_socket());
-        if at == Some(addr) && socket.is_listener().unwrap_or(false) {
-            return Ok(fd);
-        }
-    }
-    Err(io::ErrorKind::NotFound.into())
-}
-
 fn a_listener_whose_socket_broke_has_failed(on: On) {
     let _beside = beside_others();
     let journal = Journal::default();
     let server = on.play(Script::new(&journal));
     let mut client = server.client();
     assert_eq!(client.ask("x"), "X");
-    let broken = listening_socket(server.addr()).expect("the listener's socket");
+    let broken = listening_socket(server.addr());
     // Somebody else in this process makes it deaf.
     socket2::SockRef::from(&broken).shutdown(std::net::Shutdown::Both).expect("it listened");
     let failed = || matches!(state(&server.status()), ListenerState::Failed(_));

@@ -13,8 +13,10 @@ use crate::schedule::token::Token;
 use crate::stream::Connection;
 use crate::stream::accept::{Round, accept_round, next_rest};
 use crate::stream::admit::Permit;
+use crate::stream::door::Door;
 use crate::stream::listen::{Rest, StreamListener};
 use crate::sys::poll::Room;
+use crate::sys::poll::is_readable;
 use crate::sys::socket::Socket;
 
 impl Engine {
@@ -34,9 +36,17 @@ impl Engine {
             },
             |error| events.emit(&Event::AcceptFailed { address, error, rest: None }),
         );
+        let closing = matches!(listener.door.state(), Door::Closing { .. });
         match round {
             Round::Empty if socket.is_shut() => self.rest_listener(index, Rest::Shut),
-            Round::Empty | Round::More => listener.set_rest(Rest::default()),
+            Round::Full if closing && !is_readable(&*socket) => self.shut_door(index, &socket),
+            Round::Empty => {
+                listener.set_rest(Rest::default());
+                if closing {
+                    self.shut_door(index, &socket);
+                }
+            }
+            Round::More => listener.set_rest(Rest::default()),
             Round::Over => {}
             Round::Full => {
                 events.emit(&Event::Full { max_connections: self.gate.max() });

@@ -145,7 +145,7 @@ impl Engine {
         let mut alone = Alone::begin(self);
         let failed = |error| Error::system("cannot watch the listeners", error);
         self.open_for_business().map_err(failed)?;
-        if self.solo.calls.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if self.solo.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             // Neither datagrams nor connections are served first for ever.
             self.poll(&mut alone.events, Doze::UnlessReady(Some(Duration::ZERO)));
         }
@@ -167,6 +167,18 @@ impl Engine {
             self.poll(&mut alone.events, Doze::UnlessReady(left));
             looked = true;
         }
+    }
+}
+
+impl Engine {
+    /// Nobody will serve any more: ends everybody who is here, on this thread.
+    pub(super) fn wind_up(&self) {
+        let mut alone = Alone::begin(self);
+        // Who is queued is not let in for this.
+        self.gate.stop();
+        self.begin_drain(Duration::ZERO);
+        let _ = self.force();
+        drop(alone.serve_until_drained());
     }
 }
 

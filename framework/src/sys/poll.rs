@@ -280,6 +280,13 @@ pub(crate) fn is_gone(socket: impl AsFd) -> bool {
         && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
+/// Whether something waits on a socket at this moment: bytes, or a connection to be accepted.
+pub(crate) fn is_readable(socket: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
 /// Spans longer than this are cut: the caller looks at its timers again then. (2^31 ms, about 24 days.)
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
