@@ -96,7 +96,7 @@ impl Turn<'_> {
             self.end(CloseReason::Forced);
             return false;
         }
-        if self.listener.core.is_draining() && self.is_open() && !self.session.told {
+        if !left_over && self.listener.core.is_draining() && self.is_open() && !self.session.told {
             self.session.told = true;
             self.ask(CloseReason::Draining, |h, cx| h.draining(cx));
         }

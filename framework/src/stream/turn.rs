@@ -71,7 +71,8 @@ impl Turn<'_> {
         if self.conn.times.stalled_since.is_some() {
             self.flush();
         }
-        if self.core.is_draining() && !self.conn.told && self.conn.input == Input::Quiet {
+        let draining = self.core.is_draining();
+        if draining && !self.conn.told && self.conn.input == Input::Quiet {
             // A request that has arrived is answered, also if nobody has announced it yet.
             self.conn.input = Input::Ready;
         }
@@ -82,7 +83,9 @@ impl Turn<'_> {
         }
         // Behind the handlers: they may have taken their time.
         let stage = self.core.stage();
-        if stage == Stage::Draining {
+        // Not of a drain that began meanwhile: this turn's budget may have left requests over. Another turn
+        // is made for it.
+        if draining && stage == Stage::Draining {
             self.tell_of_the_drain();
         }
         self.flush();
