@@ -23,8 +23,8 @@ impl Engine {
     pub(super) fn accept(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
         let Some(begun) = listener.door.begin_round() else { return };
-        let Some(most) = self.solo.accepts(self.core.is_draining()) else { return };
         let Some(socket) = listener.socket() else { return };
+        let Some(most) = self.solo.begin_round(self.core.is_draining()) else { return };
         let events = &self.core.events;
         let address = &listener.address;
         let round = accept_round(
@@ -36,6 +36,7 @@ impl Engine {
             },
             |error| events.emit(&Event::AcceptFailed { address, error, rest: None }),
         );
+        self.solo.end_round();
         let closing = matches!(listener.door.state(), Door::Closing { .. });
         match round {
             Round::Empty if socket.is_shut() => self.rest_listener(index, Rest::Shut),
@@ -118,7 +119,7 @@ impl Engine {
             return;
         }
         if let Some(socket) = listener.socket()
-            && self.solo.accepts(self.core.is_draining()).is_some()
+            && self.solo.listens(self.core.is_draining())
         {
             listener.end_rest();
             drop(self.poller.arm_listener(&*socket, Token::Arrivals(index).pack()));
