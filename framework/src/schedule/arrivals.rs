@@ -15,7 +15,6 @@ use crate::stream::accept::{Round, accept_round, next_rest};
 use crate::stream::admit::Permit;
 use crate::stream::door::Door;
 use crate::stream::listen::{Rest, StreamListener};
-use crate::sys::poll::Room;
 use crate::sys::poll::is_readable;
 use crate::sys::socket::Socket;
 
@@ -146,13 +145,7 @@ impl Engine {
         let registered = match self.concurrency() {
             // Its own thread waits for its bytes.
             Concurrency::Threads { .. } => Ok(()),
-            Concurrency::Inline | Concurrency::Pool { .. } => {
-                let room = match socket.announces_much_room() {
-                    true => Room::OnDemand,
-                    false => Room::Always,
-                };
-                self.poller.add_stream(&socket, id.0, room)
-            }
+            Concurrency::Inline | Concurrency::Pool { .. } => self.poller.add_stream(&socket, id.0),
         };
         let now = self.core.clock.now();
         let mut conn = Connection::new(line, socket, listener, permit, now);
