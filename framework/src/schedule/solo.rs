@@ -211,7 +211,7 @@ impl Engine {
             };
             if let Some(socket) = self.connections.line(id).and_then(|line| line.socket()) {
                 // Under `Threads` nobody has done so; else it is done already, and this fails.
-                drop(self.poller.add_stream(&*socket, id.0));
+                drop(self.poller.add_stream(&socket, id.0));
             }
             let_in.push_back(token);
         }
