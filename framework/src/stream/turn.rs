@@ -71,11 +71,18 @@ impl Turn<'_> {
         if self.conn.times.stalled_since.is_some() {
             self.flush();
         }
-        if self.core.is_draining() && !self.conn.told && self.conn.input == Input::Quiet {
-            // A request that has arrived is answered, also if nobody has announced it yet.
-            self.conn.input = Input::Ready;
+        loop {
+            let draining = self.core.is_draining();
+            if draining && !self.conn.told && self.conn.input == Input::Quiet {
+                // A request that has arrived is answered, also if nobody has announced it yet.
+                self.conn.input = Input::Ready;
+            }
+            self.receive();
+            // If the drain has begun meanwhile, what arrived before it is still to be looked for.
+            if draining || !self.core.is_draining() {
+                break;
+            }
         }
-        self.receive();
         if why.has(Why::TIMER) {
             // What had come in time, and waited for a worker, is not late.
             self.expire();
