@@ -12,6 +12,7 @@ use harness::{
 use switchboard::Next;
 
 matrix! {
+    descriptors_that_somebody_sends_along_are_not_kept: [unix unixgram];
     a_server_leaves_nothing_behind: [tcp unix udp unixgram];
     servers_come_and_go_without_a_trace: [tcp unix udp unixgram];
     a_server_that_never_serves_leaves_nothing_behind: [tcp unix udp unixgram];
@@ -110,4 +111,36 @@ fn threads_are_kept_and_reused(on: On) {
     }
     let threads = threads_named("switchboard").len();
     assert!(threads < 12, "{threads} threads for 300 connections, one at a time");
+}
+
+fn descriptors_that_somebody_sends_along_are_not_kept(on: On) {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::mem::MaybeUninit;
+    use std::os::fd::AsFd;
+
+    let _alone = alone();
+    let server = on.play(Script::new(&Journal::default()));
+    let mut client = server.client();
+    assert_eq!(client.ask("warm"), "WARM");
+    let before = std::fs::read_dir("/proc/self/fd").expect("a listing").count();
+    let own = std::fs::File::open("/dev/null").expect("a file");
+    let given = [own.as_fd(); 8];
+    for _ in 0..16 {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        assert!(beside.push(SendAncillaryMessage::ScmRights(&given)));
+        let bytes = if on.is_datagram() { &b"x"[..] } else { &b"x\n"[..] };
+        let pieces = [std::io::IoSlice::new(bytes)];
+        let flags = SendFlags::empty();
+        match &client {
+            Client::UnixGram(own) => sendmsg(&own.socket, &pieces, &mut beside, flags),
+            Client::Unix(wire) => sendmsg(&wire.pipe, &pieces, &mut beside, flags),
+            _ => panic!("this is about Unix sockets"),
+        }
+        .expect("sent");
+        assert_eq!(client.hear(), "X");
+    }
+    drop(own);
+    let after = std::fs::read_dir("/proc/self/fd").expect("a listing").count();
+    assert_eq!(after, before);
 }

@@ -25,7 +25,6 @@ matrix! {
     a_sender_without_a_name_has_a_session_for_each_datagram: [unixgram];
     a_peer_that_does_not_read_its_datagrams_delays_nobody: [unixgram];
     replies_beyond_a_peers_queue_arrive_once_it_reads: [unixgram];
-    descriptors_that_somebody_sends_along_are_not_kept: [unix unixgram];
     a_long_reply_arrives_whole: [unix];
 }
 
@@ -168,8 +167,10 @@ fn a_sender_without_a_name_has_a_session_for_each_datagram(on: On) {
     journal.wait_for_so_many(2, "finish done");
     assert_eq!(journal.count("setup"), 2);
     assert_eq!(server.client().ask("x"), "X", "others are served as ever");
-    let stats = server.stats();
-    assert_eq!((stats.replies_failed, stats.datagrams_handled), (2, 3));
+    eventually("it is counted", || {
+        let stats = server.stats();
+        (stats.replies_failed, stats.datagrams_handled) == (2, 3)
+    });
 }
 
 fn a_peer_that_does_not_read_its_datagrams_delays_nobody(on: On) {
@@ -199,38 +200,6 @@ fn replies_beyond_a_peers_queue_arrive_once_it_reads(on: On) {
         assert_eq!(client.hear(), n.to_string());
     }
     assert_eq!(server.stats().replies_failed, 0);
-}
-
-fn descriptors_that_somebody_sends_along_are_not_kept(on: On) {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-    use std::mem::MaybeUninit;
-    use std::os::fd::AsFd;
-
-    let _alone = harness::alone();
-    let server = on.spawn(upper());
-    let mut client = server.client();
-    assert_eq!(client.ask("warm"), "WARM");
-    let before = fs::read_dir("/proc/self/fd").expect("a listing").count();
-    let own = fs::File::open("/dev/null").expect("a file");
-    let given = [own.as_fd(); 8];
-    for _ in 0..16 {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-        let mut beside = SendAncillaryBuffer::new(&mut space);
-        assert!(beside.push(SendAncillaryMessage::ScmRights(&given)));
-        let bytes = if on.is_datagram() { &b"x"[..] } else { &b"x\n"[..] };
-        let pieces = [std::io::IoSlice::new(bytes)];
-        let flags = SendFlags::empty();
-        match &client {
-            Client::UnixGram(own) => sendmsg(&own.socket, &pieces, &mut beside, flags),
-            Client::Unix(wire) => sendmsg(&wire.pipe, &pieces, &mut beside, flags),
-            _ => panic!("this is about Unix sockets"),
-        }
-        .expect("sent");
-        assert_eq!(client.hear(), "X");
-    }
-    drop(own);
-    let after = fs::read_dir("/proc/self/fd").expect("a listing").count();
-    assert_eq!(after, before);
 }
 
 fn a_long_reply_arrives_whole(on: On) {

@@ -42,6 +42,8 @@ pub enum ErrorKind {
     System,
     /// Signals could not be watched (feature `signals`).
     Signals,
+    /// The server is being drained or has ended, so that it cannot do this any more.
+    Over,
 }
 
 /// What starting or serving a server returns.
@@ -60,6 +62,10 @@ impl Error {
 
     pub(crate) fn config(what: impl Into<String>) -> Self {
         Self { doing: what.into(), kind: ErrorKind::Config, address: None, source: None }
+    }
+
+    pub(crate) fn over(what: impl Into<String>) -> Self {
+        Self { doing: what.into(), address: None, kind: ErrorKind::Over, source: None }
     }
 
     pub(crate) fn system(doing: impl Into<String>, source: io::Error) -> Self {
@@ -96,7 +102,7 @@ impl Error {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match (self.kind, &self.source) {
-            (ErrorKind::Config, _) => Fault::Caller,
+            (ErrorKind::Config | ErrorKind::Over, _) => Fault::Caller,
             (ErrorKind::Listen, Some(source)) => fault_of_an_address(source.kind()),
             (ErrorKind::Listen | ErrorKind::System | ErrorKind::Signals, _) => Fault::System,
         }

@@ -14,7 +14,9 @@ mod server;
 
 pub(crate) use client::{Client, Pipe, socket_path, system_name};
 pub(crate) use journal::{Gate, Journal, eventually};
-pub(crate) use process::{Footprint, alone, context_switches, settled, threads_named};
+pub(crate) use process::{
+    Footprint, alone, context_switches, listening_socket, settled, threads_named,
+};
 pub(crate) use script::Script;
 pub(crate) use server::{On, Running, assert_conserved, listen_on, modes, transports};
 

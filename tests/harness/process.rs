@@ -1,10 +1,13 @@
-//! What this process holds and does: descriptors, threads, context switches.
+//! What this process holds and does: descriptors, sockets, threads, context switches.
 
 use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::{PATIENCE, eventually};
 
@@ -68,4 +71,18 @@ pub(crate) fn context_switches(task: &Path) -> u64 {
     let status = fs::read_to_string(task.join("status")).unwrap_or_default();
     let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
     lines.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
+}
+
+/// The listening socket of this process at an address, once more.
+#[track_caller]
+pub(crate) fn listening_socket(addr: SocketAddr) -> OwnedFd {
+    let me = pidfd_open(getpid(), PidfdFlags::empty()).expect("a process has one");
+    let listens = |fd: &OwnedFd| {
+        let socket = socket2::SockRef::from(fd);
+        let at = socket.local_addr().ok().and_then(|at| at.as_socket());
+        at == Some(addr) && socket.is_listener().unwrap_or(false)
+    };
+    let mut open =
+        (3..1024).filter_map(|number| pidfd_getfd(&me, number, PidfdGetfdFlags::empty()).ok());
+    open.find(listens).expect("a socket that listens there")
 }

@@ -12,7 +12,7 @@ use crate::outbox::LineSettings;
 use crate::peer::{Address, ConnectionId};
 use crate::stage::Core;
 use crate::sys::datagrams::DatagramSocket;
-use crate::sys::socket::Shared;
+use crate::sys::listener::Shared;
 use crate::timer::Alarm;
 
 /// Who serves the datagrams of a listener.

@@ -133,6 +133,9 @@ impl DatagramListener {
             return Taken::Dropped { peer, reason: DropReason::ServicePort };
         }
         match &self.service {
+            DatagramService::Raw(_) if self.core.is_suspended() => {
+                Taken::Dropped { peer, reason: DropReason::Suspended }
+            }
             DatagramService::Raw(_) => Taken::Raw { peer, datagram },
             DatagramService::Sessions(_) => {
                 let waiting = || Waiting { bytes: bytes.into(), truncated: head.truncated };
@@ -207,6 +210,9 @@ impl DatagramListener {
             }
             host.notify(entry.id, Why::READ);
             return Ok(None);
+        }
+        if self.core.is_suspended() {
+            return Err(DropReason::Suspended);
         }
         let begun = self.begin(sessions, host, peer).ok_or(DropReason::NoRoom)?;
         Ok(Some((begun.0, begun.1, Why::START)))

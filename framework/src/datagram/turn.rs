@@ -96,7 +96,7 @@ impl Turn<'_> {
             self.end(CloseReason::Forced);
             return false;
         }
-        if self.listener.core.is_draining() && self.is_open() && !self.session.told {
+        if !left_over && self.listener.core.is_draining() && self.is_open() && !self.session.told {
             self.session.told = true;
             self.ask(CloseReason::Draining, |h, cx| h.draining(cx));
         }
@@ -398,7 +398,7 @@ impl DatagramListener {
         if left.is_empty() {
             return;
         }
-        let over = self.core.stage() >= Stage::Forcing;
+        let over = self.core.stage() >= Stage::Forcing || self.core.is_suspended();
         let begun = if over { None } else { self.begin(&mut intake.sessions, host, peer) };
         let entry = intake.sessions.find(peer.address());
         if let (Some((next, session)), Some(entry)) = (begun, entry) {
@@ -407,8 +407,10 @@ impl DatagramListener {
             return;
         }
         drop(intake);
+        let suspended = self.core.is_suspended();
+        let reason = if suspended { DropReason::Suspended } else { DropReason::NoRoom };
         while left.pop().is_some() {
-            self.drop_datagram(peer, DropReason::NoRoom);
+            self.drop_datagram(peer, reason);
         }
     }
 }

@@ -69,6 +69,8 @@ fn classify(event: &Event<'_>, errors: HandlerErrors) -> (Kind, Level) {
     match event {
         Event::DescriptorsRaised { .. }
         | Event::ListenerStarted { .. }
+        | Event::Suspended
+        | Event::Resumed
         | Event::Draining { .. }
         | Event::Drained { .. } => (Kind::Server, Level::Info),
         Event::ListenerStopped { .. } => (Kind::Server, Level::Debug),

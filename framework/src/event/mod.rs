@@ -221,6 +221,10 @@ pub enum Event<'a> {
         /// Which one: 0 is the first that was given.
         observer: usize,
     },
+    /// The server is suspended: newcomers are turned away.
+    Suspended,
+    /// Newcomers are let in again.
+    Resumed,
     /// A drain begins. Its end is [`Event::Drained`].
     Draining {
         /// Its deadline, from now.
@@ -307,10 +311,12 @@ pub enum DropReason {
     Failed,
     /// A filter did not let its peer in.
     Filtered,
+    /// The server is suspended, and its sender had no session.
+    Suspended,
 }
 
 impl DropReason {
-    pub(crate) const KINDS: usize = 7;
+    pub(crate) const KINDS: usize = 8;
 
     /// One word, as counters and logs name it: `inbox-full`.
     #[must_use]
@@ -323,6 +329,7 @@ impl DropReason {
             Self::NoRoom => "no-room",
             Self::Failed => "failed",
             Self::Filtered => "filtered",
+            Self::Suspended => "suspended",
         }
     }
 
@@ -334,5 +341,6 @@ impl DropReason {
         Self::NoRoom,
         Self::Failed,
         Self::Filtered,
+        Self::Suspended,
     ];
 }

@@ -86,7 +86,7 @@ impl Stats {
     }
 
     /// How many datagrams were dropped for each reason: `truncated`, `service-port`, `inbox-full`,
-    /// `session-ended`, `no-room`, `failed`, `filtered`.
+    /// `session-ended`, `no-room`, `failed`, `filtered`, `suspended`.
     pub fn datagrams_dropped(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let counts = DropReason::ALL.iter().zip(&self.dropped);
         counts.map(|(reason, count)| (reason.name(), *count))

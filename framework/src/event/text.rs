@@ -18,6 +18,8 @@ impl<'a> Event<'a> {
             Self::AcceptFailed { .. } => "accept-failed",
             Self::ListenerFailed { .. } => "listener-failed",
             Self::Full { .. } => "full",
+            Self::Suspended => "suspended",
+            Self::Resumed => "resumed",
             Self::ConnectionOpened { .. } => "connection-opened",
             Self::ConnectionClosed { .. } => "connection-closed",
             Self::SessionBegun { .. } => "session-begun",
@@ -151,6 +153,8 @@ impl Event<'_> {
             Self::ListenerFailed { address, error } => {
                 write!(f, "{address}: the listener is broken: {error}; nobody is accepted there")
             }
+            Self::Suspended => f.write_str("suspended: newcomers are turned away"),
+            Self::Resumed => f.write_str("resumed: newcomers are let in again"),
             Self::Full { max_connections } => {
                 write!(f, "{max_connections} connections are open: the next ones wait")
             }

@@ -131,7 +131,7 @@ impl Engine {
     }
 
     /// Connections and sessions that are held now, and raw handlers and ticks that run.
-    fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         let raw: usize = self.sources.datagrams.iter().map(|listener| listener.running()).sum();
         let sessions = self.core.events.counters.sessions_open.load(Ordering::SeqCst);
         self.gate.open() + sessions + raw + self.ticks.running()
@@ -157,19 +157,7 @@ impl Engine {
     }
 
     fn stop_arrivals(&self) {
-        for listener in &self.sources.streams {
-            match listener.socket() {
-                // Those who are queued are left to whoever else has the socket. It would be announced
-                // to us for as long as that one has it.
-                Some(socket) if socket.is_shared() => {
-                    self.poller.remove(&*socket);
-                    self.close_arrivals(listener);
-                }
-                // If it fails, newcomers are merely accepted for longer.
-                Some(socket) => drop(socket.refuse_new()),
-                None => {}
-            }
-        }
+        self.turn_newcomers_away();
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
             match listener.socket() {
                 Some(socket) if listener.is_shared() => {
@@ -185,6 +173,11 @@ impl Engine {
                 self.enqueue(Token::Datagrams(index));
             }
         }
+    }
+
+    /// Whether this thread runs a turn of this server: then it cannot wait for one.
+    pub(super) fn is_own_turn(&self) -> bool {
+        RUNS_TURNS_OF.get() == self.address()
     }
 
     /// Gives everybody a reason for a turn.
@@ -221,7 +214,7 @@ impl Engine {
     }
 
     /// Tells everybody to end now. Returns whether it is this call that does.
-    fn force(&self) -> bool {
+    pub(super) fn force(&self) -> bool {
         if !self.core.advance(Stage::Forcing) {
             return false;
         }
@@ -309,6 +302,11 @@ impl Engine {
             return;
         }
         let _in_turn = InTurn::begin(self);
+        if self.open() > 0 {
+            // Some were let in, or served one by one: they are told.
+            self.wind_up();
+            return;
+        }
         self.end();
         self.end_ticks();
         self.close_datagrams();
@@ -343,7 +341,7 @@ impl Engine {
     pub(crate) fn await_report(&self, deadline: Option<Instant>) -> DrainReport {
         let mut report = self.drain.report.lock();
         let nobody_serves = || !self.drain.serving.load(Ordering::SeqCst);
-        let in_turn = RUNS_TURNS_OF.get() == self.address();
+        let in_turn = self.is_own_turn();
         while report.is_none() && !in_turn && !(deadline.is_some() && nobody_serves()) {
             match deadline {
                 None => self.drain.reported.wait(&mut report),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::config::MOST_SESSIONS;
 use crate::datagram::{DatagramListener, Session};
@@ -68,11 +68,14 @@ pub(crate) struct Engine {
     /// One connection or datagram at a time is served now.
     pub(super) solo: Solo,
     /// The poller knows the listeners.
-    registered: AtomicBool,
-    /// Held while a limit that several places know is changed.
+    pub(super) registered: AtomicBool,
+    /// Held while what several places know is changed: a limit, or whether the server is suspended. No
+    /// code of the user runs meanwhile.
     pub(super) adjusting: Mutex<()>,
     /// Observers know of the listeners: they will hear of their end.
     pub(super) listeners_told: AtomicBool,
+    /// A door was shut or opened: whoever waits for that looks at all of them.
+    pub(super) doors: (Mutex<()>, Condvar),
     /// Threads that sleep in the poller, or are about to.
     asleep: AtomicUsize,
     /// One of them has been woken and has not stirred yet.
@@ -126,6 +129,7 @@ impl Engine {
                 shortage: Shortage::default(),
                 adjusting: Mutex::new(()),
                 listeners_told: AtomicBool::new(false),
+                doors: Default::default(),
                 asleep: AtomicUsize::new(0),
                 stirring: AtomicBool::new(false),
                 core,
@@ -163,7 +167,8 @@ impl Engine {
 
     /// Registers the listeners, or announces them again after somebody served for a while.
     pub(super) fn open_for_business(&self) -> std::io::Result<()> {
-        if self.registered.swap(true, Ordering::SeqCst) {
+        self.see_to_closing_doors();
+        if self.registered.load(Ordering::SeqCst) {
             self.arm_listeners();
             for (index, listener) in (0..).zip(&self.sources.datagrams) {
                 // What was announced then is announced no more.
@@ -173,9 +178,11 @@ impl Engine {
             }
             return Ok(());
         }
+        let _nobody_suspends = self.adjusting.lock();
         for (index, listener) in (0..).zip(&self.sources.streams) {
             if let Some(socket) = listener.socket() {
-                self.poller.add_listener(&*socket, Token::Arrivals(index).pack())?;
+                let token = Token::Arrivals(index).pack();
+                listener.door.announce(|| self.poller.add_listener(&*socket, token))?;
             }
         }
         for (index, listener) in (0..).zip(&self.sources.datagrams) {
@@ -183,6 +190,7 @@ impl Engine {
                 self.poller.add_datagrams(&socket, Token::Datagrams(index).pack())?;
             }
         }
+        self.registered.store(true, Ordering::SeqCst);
         Ok(())
     }
 
@@ -221,7 +229,7 @@ impl Engine {
         self.timers.fire(self.core.clock.now(), alarm_of, |key| {
             let occupant = match Token::unpack(key) {
                 Token::Drain => return self.drain_deadline(),
-                Token::Arrivals(index) => return self.arm_listener(index),
+                Token::Arrivals(index) => return self.listener_deadline(index),
                 Token::Crew => return self.try_for_threads(),
                 Token::Tick(_) => return self.enqueue(Token::unpack(key)),
                 Token::Datagrams(index) => return self.flush_datagrams(index),
@@ -328,7 +336,8 @@ impl Engine {
     /// Puts a token into the ready queue, and sees to it that somebody comes for it.
     pub(super) fn enqueue(&self, token: Token) {
         self.ready.push(token);
-        if self.crew.shape() == Shape::Leader || self.solo.is_on() {
+        let alone = self.solo.is_on() || !self.is_served();
+        if self.crew.shape() == Shape::Leader || alone {
             self.wake_poller();
         } else {
             self.call_in();

@@ -3,8 +3,8 @@
 //! `token` names whom something is for. `engine` fetches events and says what is `ready`; `arrivals`
 //! accepts; `run` makes turns. `worker` is the loop of a worker; `crew` says which worker is awake and who
 //! polls; `watchman` notices those that block; `threads` waits on one connection; `ticks` runs what the user
-//! wants run now and then; `shortage` gets by without a thread; `adjust` changes limits while all that goes
-//! on; `status` says how it stands; `solo` serves one at a time; `drain` ends it all.
+//! wants run now and then; `shortage` gets by without a thread; `adjust` changes limits, and `suspend` turns
+//! newcomers away, while all that goes on; `status` says how it stands; `solo` serves one at a time; `drain` ends it all.
 //! Under `Inline` the thread that serves is the only worker; in `memory` it is a test's.
 
 mod token;
@@ -39,6 +39,8 @@ mod solo;
 
 mod adjust;
 mod memory;
+
+mod suspend;
 
 mod status;
 

@@ -69,6 +69,55 @@ impl ServerHandle {
         self.engine.status(&self.addresses)
     }
 
+    /// Turns newcomers away until [`resume`](ServerHandle::resume) is called, and keeps the ports: whoever
+    /// connects is refused by the system, also on a port that was chosen by it, and nobody else can take it.
+    /// Connections that are open go on. Clients whose `connect` had succeeded before are let in and served.
+    ///
+    /// Datagrams: no new session begins; sessions that are there go on. Whatever strangers send, and
+    /// everything that a [`DatagramHandler`](crate::DatagramHandler) would get, is dropped and counted as
+    /// `suspended`.
+    ///
+    /// It takes effect within some milliseconds, or 0.2 s if handshakes are under way: they have as long to
+    /// complete, and whoever connects meanwhile is refused once its system tries again, a second later.
+    /// Where as many connections are open as may be, those who are queued are let in first, as others leave;
+    /// until then the listener is
+    /// [`Suspending`](crate::ListenerState::Suspending). This call waits until newcomers are refused, for
+    /// half a second at most; on a thread that runs a handler of this server it returns at once. Twice is
+    /// as good as once.
+    ///
+    /// ```
+    /// use std::net::TcpStream;
+    /// use switchboard::{Next, Server, ServerStage, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let server = server.tcp("127.0.0.1:0").spawn()?;
+    /// let addr = server.addresses()[0].socket_addr().unwrap();
+    /// server.suspend()?;
+    /// assert_eq!(server.status().stage, ServerStage::Suspended);
+    /// assert!(TcpStream::connect(addr).is_err());
+    /// server.resume()?;
+    /// assert!(TcpStream::connect(addr).is_ok());
+    /// server.stop();
+    /// assert!(server.resume().is_err());
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The server is being drained or has ended ([`ErrorKind::Over`](crate::ErrorKind::Over)).
+    pub fn suspend(&self) -> Result<()> {
+        self.engine.suspend()
+    }
+
+    /// Lets newcomers in again, on the same ports. Twice is as good as once.
+    ///
+    /// # Errors
+    /// The server is being drained or has ended ([`ErrorKind::Over`](crate::ErrorKind::Over)); or the system
+    /// does not let a listener listen again: it stays suspended, the others do not, and this may be called
+    /// again.
+    pub fn resume(&self) -> Result<()> {
+        self.engine.resume()
+    }
+
     /// Begins to drain the server and returns at once: nobody new is let in beside those who are queued
     /// already, everybody is told, and what has not ended after `within` is ended. A second call can only
     /// bring that deadline forward.

@@ -11,7 +11,7 @@ use crate::filter::{Filter, Verdict};
 use crate::handler::{DatagramHandler, Handler, StreamHandler};
 use crate::peer::{Peer, UnixName};
 use crate::server::services::Services;
-use crate::sys::socket::{Configure, Shared};
+use crate::sys::listener::{Configure, Shared};
 use crate::sys::{BorrowedFd, OwnedFd, UnixDatagram, UnixListener};
 
 /// What a server is to listen on, and how.

@@ -16,7 +16,7 @@ use crate::server::services::Services;
 use crate::stage::Core;
 use crate::stream::listen::StreamListener;
 use crate::sys::datagrams::{DatagramOptions, DatagramSocket};
-use crate::sys::socket::{Configure, ListenOptions, Listener};
+use crate::sys::listener::{Configure, ListenOptions, Listener};
 
 /// Sockets that may share a port.
 const MOST_SOCKETS: usize = 64;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::peer::Address;
 use crate::stream::admit::{Gate, Permit, Refused};
 use crate::sys::errno;
-use crate::sys::socket::{Listener, Socket};
+use crate::sys::listener::Listener;
+use crate::sys::socket::Socket;
 
 /// Connections accepted in one round, so that a flood on one listener does not starve the rest.
 pub(crate) const ACCEPTS_PER_ROUND: usize = 64;

@@ -11,7 +11,8 @@ use crate::outbox::LineSettings;
 use crate::peer::{Address, Peer};
 use crate::stream::ServiceFactory;
 use crate::stream::door::Doorway;
-use crate::sys::socket::{Listener, Socket};
+use crate::sys::listener::Listener;
+use crate::sys::socket::Socket;
 use crate::timer::{Alarm, Moment};
 
 /// A listener of a server for connections.

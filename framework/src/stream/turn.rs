@@ -71,25 +71,21 @@ impl Turn<'_> {
         if self.conn.times.stalled_since.is_some() {
             self.flush();
         }
-        loop {
-            let draining = self.core.is_draining();
-            if draining && !self.conn.told && self.conn.input == Input::Quiet {
-                // A request that has arrived is answered, also if nobody has announced it yet.
-                self.conn.input = Input::Ready;
-            }
-            self.receive();
-            // If the drain has begun meanwhile, what arrived before it is still to be looked for.
-            if draining || !self.core.is_draining() {
-                break;
-            }
+        let draining = self.core.is_draining();
+        if draining && !self.conn.told && self.conn.input == Input::Quiet {
+            // A request that has arrived is answered, also if nobody has announced it yet.
+            self.conn.input = Input::Ready;
         }
+        self.receive();
         if why.has(Why::TIMER) {
             // What had come in time, and waited for a worker, is not late.
             self.expire();
         }
         // Behind the handlers: they may have taken their time.
         let stage = self.core.stage();
-        if stage == Stage::Draining {
+        // Not of a drain that began meanwhile: this turn's budget may have left requests over. Another turn
+        // is made for it.
+        if draining && stage == Stage::Draining {
             self.tell_of_the_drain();
         }
         self.flush();

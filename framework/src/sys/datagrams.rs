@@ -9,8 +9,8 @@ use socket2::{SockFilter, SockRef};
 
 use crate::peer::{Address, UnixName};
 use crate::sys::inet_datagrams::InetDatagrams;
+use crate::sys::listener::Configure;
 use crate::sys::memory_datagrams::MemoryDatagrams;
-use crate::sys::socket::Configure;
 use crate::sys::unix_datagrams::UnixDatagrams;
 
 /// Datagrams fetched or sent by one system call at most.

@@ -14,7 +14,8 @@ use socket2::{Domain, Protocol, SockRef, Type};
 
 use crate::peer::Address;
 use crate::sys::datagrams::{BATCH, Batch, DatagramOptions, Head, Outgoing, Received};
-use crate::sys::socket::{Configure, local_addr};
+use crate::sys::listener::Configure;
+use crate::sys::socket::local_addr;
 
 /// A bound UDP socket.
 #[derive(Debug)]

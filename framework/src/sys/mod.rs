@@ -8,10 +8,13 @@ pub(crate) mod poll;
 pub(crate) mod wake;
 
 pub(crate) mod datagrams;
+pub(crate) mod handshakes;
 mod inet_datagrams;
+pub(crate) mod listener;
 pub(crate) mod memory;
 pub(crate) mod memory_datagrams;
 pub(crate) mod socket;
+pub(crate) mod suspend;
 mod unix;
 mod unix_datagrams;
 

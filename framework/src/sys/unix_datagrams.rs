@@ -9,7 +9,7 @@ use socket2::SockRef;
 
 use crate::peer::{Address, UnixName};
 use crate::sys::datagrams::{Batch, DatagramOptions, Head, Outgoing, Received};
-use crate::sys::socket::Configure;
+use crate::sys::listener::Configure;
 use crate::sys::unix::{self, SocketFile};
 
 /// A bound Unix datagram socket.
