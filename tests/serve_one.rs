@@ -16,7 +16,6 @@ use switchboard::{
 };
 
 matrix! {
-    x6_without_a_client_it_times_out_when_it_was_told_to: [tcp udp];
     one_is_served_and_the_second_stays_queued: [tcp udp];
     whoever_is_queued_is_served_however_short_the_timeout: [tcp udp];
     the_timeout_bounds_the_arrival_only: [tcp];
@@ -72,21 +71,6 @@ fn assert_served(on: On, served: &Served, client: &Client, why: &CloseReason) {
         }
         other => panic!("{other:?}"),
     }
-}
-
-fn x6_without_a_client_it_times_out_when_it_was_told_to(on: On) {
-    let journal = Journal::default();
-    let mut server = bound(on, once(&journal));
-    let took = (0..3).map(|_| {
-        let began = Instant::now();
-        let served = server.serve_one(Duration::from_millis(200)).expect("nothing is refused");
-        assert_eq!(served, Served::TimedOut);
-        began.elapsed()
-    });
-    let took: Vec<_> = took.collect();
-    let (least, best) = (Duration::from_millis(200), took.iter().min().copied());
-    assert!(took.iter().all(|took| *took >= least), "{took:?}");
-    assert!(best < Some(Duration::from_millis(220)), "{took:?}");
 }
 
 fn one_is_served_and_the_second_stays_queued(on: On) {

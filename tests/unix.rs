@@ -9,7 +9,6 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use harness::{Client, Journal, On, PATIENCE, Running, Script, eventually, matrix, socket_path};
 use switchboard::{CloseReason, ErrorKind, Framing, Listen, Next, Server, handler_fn};
@@ -216,29 +215,6 @@ fn a_long_reply_arrives_whole(on: On) {
     client.say("much");
     assert_eq!(client.rest().expect("an orderly end").len(), 3_000_000);
     eventually("it has ended", || server.stats().closed_for(&CloseReason::Done) == 1);
-}
-
-#[test]
-fn all_transports_share_one_server_and_one_shutdown() {
-    let (stream, gram) = (socket_path("all"), socket_path("all"));
-    let server = Running::of(
-        upper()
-            .framing(Framing::lines())
-            .tcp("127.0.0.1:0")
-            .udp("127.0.0.1:0")
-            .tcp("[::1]:0")
-            .unix(&stream)
-            .unixgram(&gram),
-    );
-    let said: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
-    assert_eq!(said.len(), 5);
-    assert_eq!(said[3], format!("unix:{}", stream.display()));
-    for address in server.addresses() {
-        assert_eq!(Client::of(address).ask("hello"), "HELLO", "{address}");
-    }
-    let report = server.drain(Duration::from_secs(5));
-    assert!(report.is_clean(), "{report}");
-    assert!(UnixStream::connect(&stream).is_err());
 }
 
 #[test]
