@@ -345,3 +345,20 @@ fn a_conversation_needs_a_stream_and_datagrams_need_datagrams() {
     let error = server(&journal, |_, _| Ok(Next::Close)).udp("127.0.0.1:0").bind();
     assert!(error.expect_err("no").to_string().contains("StreamHandler cannot serve udp://"));
 }
+
+#[test]
+fn a_client_of_the_documentation_is_served() {
+    struct Documentation;
+    impl StreamHandler for Documentation {
+        fn handle(&mut self, stream: &mut Stream<'_>) -> io::Result<Next> {
+            let mut data = [0; 1_024];
+            let read = stream.read(&mut data)?;
+            stream.write_all(&data[..read].to_ascii_uppercase())?;
+            Ok(Next::Close)
+        }
+    }
+    let server = Running::of(Server::streams(|_| Documentation).tcp("127.0.0.1:0"));
+    let mut client = server.client();
+    client.send_bytes(b"hello world with tcp\n");
+    client.hears_only("HELLO WORLD WITH TCP\n");
+}

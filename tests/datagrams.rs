@@ -2,10 +2,8 @@
 
 mod harness;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Duration;
 
 use harness::{Client, Gate, Journal, On, Running, Script, eventually, matrix};
 use switchboard::{
@@ -13,27 +11,19 @@ use switchboard::{
 };
 
 matrix! {
-    a_silent_handler_sends_nothing: [udp unixgram];
-    a_datagram_one_byte_too_long_is_rejected_and_counted: [udp unixgram];
-    the_order_of_each_peer_is_kept: [udp unixgram];
     the_order_of_a_peer_is_kept_behind_a_handler_that_blocks in [threads pool]: [udp unixgram];
     a_burst_of_many_peers_is_answered_whole: [udp unixgram];
     every_peer_has_a_session_of_its_own: [udp unixgram];
     the_session_used_longest_ago_makes_room: [udp unixgram];
     a_thousand_peers_hold_no_more_sessions_than_allowed: [udp unixgram];
-    a_reply_leaves_from_the_address_that_was_asked: [udp];
     a_remote_sends_from_the_address_that_was_asked: [udp];
     a_server_on_ipv6_answers: [udp];
     a_dual_stack_server_answers_both_families: [udp];
     a_loop_between_two_servers_dies_out: [udp unixgram];
     a_loop_of_two_datagrams_dies_out: [udp unixgram];
-    a_peer_that_has_gone_ends_nothing: [udp unixgram];
-    a_reply_that_is_too_long_ends_its_session_alone: [udp unixgram];
     a_second_server_on_the_port_is_refused: [udp unixgram];
     service_ports_are_not_answered_unless_told_to: [udp];
-    datagrams_behind_a_pause_wait_and_too_many_are_counted: [udp unixgram];
     a_session_that_closes_with_datagrams_waiting_begins_anew: [udp unixgram];
-    what_arrived_before_a_drain_is_still_answered: [udp unixgram];
 }
 
 fn dropped(stats: &Stats, reason: &str) -> u64 {
@@ -42,53 +32,6 @@ fn dropped(stats: &Stats, reason: &str) -> u64 {
 
 fn ended(stats: &Stats, reason: &str) -> u64 {
     stats.sessions_closed().filter(|(name, _)| *name == reason).map(|(_, count)| count).sum()
-}
-
-fn a_silent_handler_sends_nothing(on: On) {
-    let journal = Journal::default();
-    let server = on.play(Script::new(&journal).handle(|message, cx| {
-        if message == b"speak" {
-            cx.send("spoken");
-        }
-        Ok(Next::Continue)
-    }));
-    let mut client = server.client();
-    (0..10).for_each(|_| client.say("hush"));
-    assert_eq!(client.ask("speak"), "spoken");
-    eventually("it is counted", || server.stats().datagrams_sent == 1);
-}
-
-fn a_datagram_one_byte_too_long_is_rejected_and_counted(on: On) {
-    let journal = Journal::default();
-    let script = Script::new(&journal).rejected(|_, _| Ok(Next::Continue));
-    let server = on.spawn(script.server().max_datagram(1_000));
-    let mut client = server.client();
-    for length in [1_000, 1_001, 65_507, 999] {
-        client.send_bytes(&vec![b'x'; length]);
-    }
-    assert_eq!([client.hear().len(), client.hear().len()], [1_000, 999]);
-    assert_eq!(journal.count("rejected datagram larger than the receive buffer of 1000"), 2);
-    let stats = server.stats();
-    assert_eq!((stats.datagrams_received, dropped(&stats, "truncated")), (4, 2));
-    assert_eq!(stats.datagrams_handled, 2);
-}
-
-fn the_order_of_each_peer_is_kept(on: On) {
-    let journal = Journal::default();
-    let server = on.play(Script::new(&journal));
-    let mut clients: Vec<Client> = (0..10).map(|_| server.client()).collect();
-    for window in 0..10 {
-        for number in 0..20 {
-            for client in &mut clients {
-                client.say(&format!("{}", window * 20 + number));
-            }
-        }
-        for client in &mut clients {
-            for number in 0..20 {
-                assert_eq!(client.hear(), format!("{}", window * 20 + number));
-            }
-        }
-    }
 }
 
 fn the_order_of_a_peer_is_kept_behind_a_handler_that_blocks(on: On) {
@@ -180,19 +123,6 @@ fn on_all_addresses(on: On, script: Script, ip: [u8; 4]) -> (Running, SocketAddr
     let server = Running::of(script.server().concurrency(on.concurrency).udp("0.0.0.0:0"));
     let asked = SocketAddr::from((ip, server.addr().port()));
     (server, asked)
-}
-
-fn a_reply_leaves_from_the_address_that_was_asked(on: On) {
-    let journal = Journal::default();
-    let script = Script::new(&journal).handle(|_, cx| {
-        cx.send(cx.peer().local().socket_addr().map_or_else(String::new, |addr| addr.to_string()));
-        Ok(Next::Continue)
-    });
-    let (_server, asked) = on_all_addresses(on, script, [127, 0, 0, 2]);
-    // A connected socket hears nobody else.
-    let mut client = Client::udp_from("127.0.0.1", asked);
-    assert_eq!(client.ask("x"), asked.to_string());
-    assert_eq!(client.ask("y"), asked.to_string());
 }
 
 fn a_remote_sends_from_the_address_that_was_asked(on: On) {
@@ -289,46 +219,6 @@ fn a_loop_of_two_datagrams_dies_out(on: On) {
     assert!(exchanged < 400, "{exchanged} datagrams");
 }
 
-fn a_peer_that_has_gone_ends_nothing(on: On) {
-    let journal = Journal::default();
-    let (give, take) = crossbeam_channel::bounded(64);
-    let server = on.play(Script::new(&journal).handle(move |message, cx| {
-        if message == b"x" {
-            give.send(cx.remote()).map_err(io::Error::other)?;
-        }
-        cx.send(message.to_ascii_uppercase());
-        Ok(Next::Continue)
-    }));
-    let mut bystander = server.client();
-    for _ in 0..20 {
-        let mut client = server.client();
-        client.say("x");
-        drop(client);
-        let gone = take.recv_timeout(harness::PATIENCE).expect("a remote");
-        // The system answers these with "port unreachable".
-        (0..5).for_each(|_| drop(gone.send("nobody is there")));
-        assert_eq!(bystander.ask("y"), "Y");
-    }
-}
-
-fn a_reply_that_is_too_long_ends_its_session_alone(on: On) {
-    let journal = Journal::default();
-    let server = on.play(Script::new(&journal).handle(|message, cx| {
-        cx.send("before");
-        if message == b"long" {
-            cx.send(vec![b'x'; 65_508]);
-        }
-        Ok(Next::Continue)
-    }));
-    let (mut client, mut bystander) = (server.client(), server.client());
-    assert_eq!(bystander.ask("x"), "before");
-    assert_eq!(client.ask("long"), "before");
-    journal.wait_for("finish handler-err: 65508 bytes do not fit");
-    assert_eq!(client.ask("x"), "before");
-    assert_eq!(bystander.ask("x"), "before");
-    assert_eq!(journal.count("setup"), 3);
-}
-
 fn a_second_server_on_the_port_is_refused(on: On) {
     let journal = Journal::default();
     let server = on.play(Script::new(&journal));
@@ -362,26 +252,6 @@ fn service_ports_are_not_answered_unless_told_to(on: On) {
     assert_eq!(from, answers.addr(), "the other one has not answered");
 }
 
-fn datagrams_behind_a_pause_wait_and_too_many_are_counted(on: On) {
-    let journal = Journal::default();
-    let server = on.play(Script::new(&journal).handle(|message, cx| {
-        cx.send(message);
-        let pause = message == b"pause";
-        Ok(if pause { Next::Pause(Duration::from_secs(3)) } else { Next::Continue })
-    }));
-    let mut client = server.client();
-    assert_eq!(client.ask("pause"), "pause");
-    for number in 0..300 {
-        client.say(&number.to_string());
-    }
-    eventually("all have arrived", || server.stats().datagrams_received == 301);
-    for number in 0..256 {
-        assert_eq!(client.hear(), number.to_string());
-    }
-    eventually("the others are counted", || dropped(&server.stats(), "inbox-full") == 44);
-    assert_eq!(client.ask("after"), "after");
-}
-
 fn a_session_that_closes_with_datagrams_waiting_begins_anew(on: On) {
     let journal = Journal::default();
     let server = on.play(Script::new(&journal).handle(|message, cx| {
@@ -395,20 +265,4 @@ fn a_session_that_closes_with_datagrams_waiting_begins_anew(on: On) {
     }
     journal.wait_for_so_many(50, "finish done");
     assert_eq!(journal.count("setup"), 50);
-}
-
-fn what_arrived_before_a_drain_is_still_answered(on: On) {
-    for _ in 0..10 {
-        let journal = Journal::default();
-        let server = on.play(Script::new(&journal));
-        let mut clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
-        clients.iter_mut().for_each(|client| client.say("just in time"));
-        let report = server.drain(harness::PATIENCE);
-        assert!(report.is_clean(), "{report}");
-        let mut heard = HashMap::new();
-        for client in &mut clients {
-            *heard.entry(client.hear()).or_insert(0) += 1;
-        }
-        assert_eq!(heard, HashMap::from([("JUST IN TIME".to_owned(), 20)]));
-    }
 }

@@ -14,7 +14,6 @@ use switchboard::{Address, Next};
 matrix! {
     nobody_is_reset_by_a_drain_under_load: [tcp unix];
     clients_that_wait_in_the_queue_are_served: [tcp unix];
-    idle_connections_are_closed_in_order: [tcp unix];
     requests_sent_before_the_drain_are_all_answered: [tcp unix];
     a_drain_under_datagram_load_answers_all_it_has_taken: [udp unixgram];
 }
@@ -126,16 +125,6 @@ fn clients_that_wait_in_the_queue_are_served(on: On) {
         client.hears_only("EARLY\n");
     }
     assert_eq!((report.told, report.forced, report.stuck), (40, 0, 0), "{report}");
-}
-
-fn idle_connections_are_closed_in_order(on: On) {
-    let journal = Journal::default();
-    let server = on.play(Script::new(&journal));
-    let mut clients: Vec<Client> = (0..50).map(|_| server.client()).collect();
-    eventually("all are accepted", || server.stats().connections_open == 50);
-    let report = server.drain(PATIENCE);
-    assert_eq!((report.told, report.forced, report.stuck), (50, 0, 0), "{report}");
-    clients.iter_mut().for_each(|client| client.hears_only(""));
 }
 
 fn requests_sent_before_the_drain_are_all_answered(on: On) {

@@ -13,10 +13,8 @@ use switchboard::{CloseReason, Context, Handler, Next, Peer, Server};
 matrix! {
     a_panic_in_any_callback_ends_its_own_peer_alone: [tcp unix udp unixgram];
     an_error_in_any_callback_ends_its_own_peer_alone: [tcp unix udp unixgram];
-    a_factory_that_panics_costs_its_own_peer_alone: [tcp unix udp unixgram];
     a_panic_in_finish_is_contained: [tcp unix udp unixgram];
     a_panic_in_a_destructor_is_contained: [tcp unix udp unixgram];
-    a_panic_whose_payload_panics_is_contained: [tcp unix udp unixgram];
     a_panic_in_the_successor_of_a_switch_is_contained: [tcp unix udp unixgram];
     a_peer_that_resets_costs_itself_alone: [tcp];
     a_peer_that_leaves_its_reply_unread_costs_itself_alone: [unix];
@@ -97,29 +95,6 @@ fn an_error_in_any_callback_ends_its_own_peer_alone(on: On) {
     every_callback(on, || Err(io::Error::other("on purpose")), &reason);
 }
 
-fn a_factory_that_panics_costs_its_own_peer_alone(on: On) {
-    let journal = Journal::default();
-    let (made, noted) = (Arc::new(AtomicUsize::new(0)), journal.clone());
-    let server = on.spawn(Server::new(move |_: &Peer| {
-        // Counted before it is noted: whoever is told comes after it in the count.
-        let before = made.fetch_add(1, Ordering::SeqCst);
-        noted.note("factory");
-        assert!(!before.is_multiple_of(2), "planned: the factory");
-        Script::new(&noted)
-    }));
-    for round in 0..10 {
-        let mut unlucky = server.client();
-        if on.is_datagram() {
-            unlucky.say("x");
-            journal.wait_for_so_many(2 * round + 1, "factory");
-        } else {
-            unlucky.hears_only("");
-        }
-        assert_eq!(server.client().ask("x"), "X");
-    }
-    assert_eq!(journal.count("setup"), 10);
-}
-
 fn a_panic_in_finish_is_contained(on: On) {
     let journal = Journal::default();
     let script = Script::new(&journal).finish(|_| panic!("planned: finish"));
@@ -179,17 +154,6 @@ fn a_panic_in_a_destructor_is_contained(on: On) {
     }
     drop(server);
     assert_eq!(journal.count("dropped"), 30, "each handler is dropped once");
-}
-
-fn a_panic_whose_payload_panics_is_contained(on: On) {
-    let journal = Journal::default();
-    let noted = journal.clone();
-    let server = on.spawn(Server::new(move |_| Explosive(noted.clone())));
-    for _ in 0..10 {
-        server.client().say("panic");
-        assert_eq!(server.client().ask("x"), "x");
-    }
-    journal.wait_for_so_many(10, "payload dropped");
 }
 
 fn a_panic_in_the_successor_of_a_switch_is_contained(on: On) {

@@ -2,7 +2,6 @@
 
 mod harness;
 
-use std::io;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -13,15 +12,10 @@ use switchboard::{
 };
 
 matrix! {
-    an_idle_server_stops_at_once: [tcp unix udp unixgram];
-    a_drain_before_serving_ends_it_as_it_begins: [tcp unix udp unixgram];
     a_drain_called_right_after_spawn_returns: [tcp unix udp unixgram];
     a_server_that_never_served_is_dropped_and_its_port_is_free: [tcp unix udp unixgram];
     a_hundred_drains_at_once_agree: [tcp unix udp unixgram];
-    a_drain_inside_a_handler_returns_and_the_server_ends: [tcp unix udp unixgram];
     a_handle_answers_after_the_end: [tcp unix udp unixgram];
-    the_port_is_free_at_once: [tcp unix udp unixgram];
-    a_handler_that_runs_may_finish_and_its_reply_arrives: [tcp unix udp unixgram];
     a_stuck_handler_is_named_and_the_drain_returns in [threads pool]: [tcp unix udp unixgram];
     a_handler_waiting_for_a_drain_signal_is_told: [tcp unix udp unixgram];
     everybody_is_told_at_once: [tcp unix udp unixgram];
@@ -30,32 +24,6 @@ matrix! {
     serving_on_the_callers_thread_returns_the_report: [tcp unix udp unixgram];
     stop_server_ends_it_from_setup_too: [tcp unix udp unixgram];
     a_drain_from_another_thread_while_a_handler_drains: [tcp unix udp unixgram];
-}
-
-fn an_idle_server_stops_at_once(on: On) {
-    let journal = Journal::default();
-    let took = (0..5).map(|_| {
-        let server = on.play(Script::new(&journal));
-        server.client().ask("x");
-        let began = Instant::now();
-        let report = server.stop();
-        assert_eq!(report.stuck, 0, "{report}");
-        began.elapsed()
-    });
-    let best = took.min().expect("five of them");
-    assert!(best < Duration::from_millis(60), "the best of five took {best:?}");
-}
-
-fn a_drain_before_serving_ends_it_as_it_begins(on: On) {
-    let journal = Journal::default();
-    let bound = on.listening(Script::new(&journal).server()).bind().expect("bound");
-    let handle = bound.handle();
-    handle.begin_drain(Duration::from_secs(5));
-    let report = handle.drain(Duration::from_secs(5));
-    assert!(report.is_clean(), "{report}");
-    let report = bound.serve().expect("it has nothing to do");
-    assert!(report.is_clean(), "{report}");
-    assert_eq!(handle.join(), report);
 }
 
 fn a_drain_called_right_after_spawn_returns(on: On) {
@@ -109,28 +77,6 @@ fn a_hundred_drains_at_once_agree(on: On) {
     assert!(reports.iter().all(|report| *report == reports[0]), "{reports:?}");
 }
 
-fn a_drain_inside_a_handler_returns_and_the_server_ends(on: On) {
-    let journal = Journal::default();
-    let own: std::sync::Arc<Mutex<Option<ServerHandle>>> = std::sync::Arc::default();
-    let known = own.clone();
-    let server = on.play(Script::new(&journal).handle(move |_, cx| {
-        let handle = known.lock().clone().ok_or_else(|| io::Error::other("no handle"))?;
-        handle.drain(Duration::from_secs(5));
-        handle.stop();
-        handle.join();
-        handle.begin_drain(Duration::from_secs(5));
-        cx.send("returned");
-        Ok(Next::Close)
-    }));
-    *own.lock() = Some((*server).clone());
-    let mut client = server.client();
-    // It has asked to be stopped at once: its reply may be lost, but it returns.
-    client.say("x");
-    let report = server.join();
-    assert_eq!(report.stuck, 0, "{report}");
-    own.lock().take();
-}
-
 fn a_handle_answers_after_the_end(on: On) {
     let journal = Journal::default();
     let server = on.play(Script::new(&journal));
@@ -144,39 +90,6 @@ fn a_handle_answers_after_the_end(on: On) {
     assert_eq!(stats.messages, 1);
     assert_eq!((stats.connections_open, stats.sessions_open), (0, 0));
     assert_eq!(server.addresses().len(), 1);
-}
-
-fn the_port_is_free_at_once(on: On) {
-    let journal = Journal::default();
-    let server = on.play(Script::new(&journal));
-    let mut client = server.client();
-    assert_eq!(client.ask("x"), "X");
-    server.drain(PATIENCE);
-    // Its connections are in TIME_WAIT on our side now.
-    rebind(on, server.address());
-    if !on.is_datagram() {
-        drop(client);
-        assert!(Client::try_of(server.address()).is_err(), "nobody listens after the end");
-    }
-}
-
-fn a_handler_that_runs_may_finish_and_its_reply_arrives(on: On) {
-    let (journal, gate) = (Journal::default(), Gate::default());
-    let _opens = gate.open_at_the_end();
-    let at_gate = gate.clone();
-    let server = on.play(Script::new(&journal).handle(move |message, cx| {
-        assert!(at_gate.pass());
-        cx.send(message.to_ascii_uppercase());
-        Ok(Next::Continue)
-    }));
-    let mut client = server.client();
-    client.say("long work");
-    gate.wait_for_arrivals(1);
-    server.begin_drain(PATIENCE);
-    gate.open();
-    assert_eq!(client.hear(), "LONG WORK");
-    let report = server.join();
-    assert_eq!((report.told, report.forced, report.stuck), (1, 0, 0), "{report}");
 }
 
 fn a_stuck_handler_is_named_and_the_drain_returns(on: On) {
@@ -370,27 +283,6 @@ fn a_busy_port_is_one_clear_line() {
     let both = Server::new(|_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
     assert!(both.udp(free).tcp(taken.addr()).bind().is_err());
     drop(UdpSocket::bind(free).expect("the other listener was closed"));
-}
-
-#[test]
-fn settings_that_make_no_sense_are_refused_at_bind() {
-    let server = || Server::new(|_| switchboard::handler_fn(|_, _| Ok(Next::Close)));
-    let at = "127.0.0.1:0";
-    let pool = switchboard::Concurrency::pool;
-    let threads = switchboard::Concurrency::threads;
-    for (senseless, word) in [
-        (server(), "nothing to listen on"),
-        (server().tcp(at).concurrency(pool(0)), "worker"),
-        (server().tcp(at).concurrency(threads(0)), "thread"),
-        (server().tcp(at).max_connections(0), "max_connections"),
-        (server().tcp(at).idle_timeout(Duration::ZERO), "idle_timeout"),
-        (server().udp(at).max_datagram(0), "max_datagram"),
-        (server().udp(at).max_sessions(0), "max_sessions"),
-    ] {
-        let error = senseless.bind().expect_err(word);
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().contains(word), "{error}");
-    }
 }
 
 #[test]

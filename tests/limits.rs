@@ -25,7 +25,6 @@ matrix! {
     a_drain_that_nobody_gave_a_time_takes_the_new_one: [tcp unix udp unixgram];
     fewer_sessions_end_those_used_longest_ago: [udp unixgram];
     a_full_table_of_sessions_in_use_drops_the_newcomer_and_goes_on: [udp unixgram];
-    a_new_factory_serves_those_who_come_from_then_on: [tcp unix udp unixgram];
     limits_change_from_inside_a_handler: [tcp unix udp unixgram];
     limits_change_before_serving_and_after_the_end: [tcp unix udp unixgram];
     limits_changed_at_random_under_load_are_never_exceeded: [tcp];
@@ -198,33 +197,6 @@ fn a_full_table_of_sessions_in_use_drops_the_newcomer_and_goes_on(on: On) {
     });
     assert_eq!(first.hear(), "waits");
     assert_eq!(newcomer.ask("now"), "now");
-}
-
-fn a_new_factory_serves_those_who_come_from_then_on(on: On) {
-    let answers = |with: &'static str| {
-        handler_fn(move |_, cx| {
-            cx.send(with);
-            Ok(Next::Continue)
-        })
-    };
-    let server = on.spawn(Server::new(move |_| answers("old")));
-    let mut old = server.client();
-    assert_eq!(old.ask("x"), "old");
-    server.set_factory(move |_| answers("new")).expect("it has a factory");
-    let mut new = server.client();
-    for _ in 0..3 {
-        assert_eq!((new.ask("x"), old.ask("x")), ("new".to_owned(), "old".to_owned()));
-    }
-    let kind = server.set_stream_factory(|_| Silent).expect_err("it has another kind").kind();
-    assert_eq!(kind, ErrorKind::Config);
-}
-
-struct Silent;
-
-impl switchboard::StreamHandler for Silent {
-    fn handle(&mut self, _stream: &mut switchboard::Stream<'_>) -> io::Result<Next> {
-        Ok(Next::Close)
-    }
 }
 
 /// Sets each of them, to something that hurts nobody.

@@ -1,5 +1,10 @@
 //! What may differ from one listener to the next: who serves, who is let in, and where the socket is from.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the listeners that are taken over are the program's own"
+)]
+
 mod harness;
 
 use std::io;

@@ -9,6 +9,7 @@ use harness::{Journal, On, Script, matrix};
 use switchboard::{Handler, Next};
 
 matrix! {
+    handlers_that_give_way_to_one_another_for_ever_are_ended: [tcp unix udp unixgram];
     close_flushes_then_ends: [tcp unix udp unixgram];
     abort_resets_and_unsent_replies_are_lost: [tcp unix udp unixgram];
     half_close_finishes_writing_and_reading_goes_on: [tcp unix];
@@ -207,4 +208,33 @@ fn stop_server_drains_the_server(on: On) {
     assert_eq!((report.completed, report.told), (1, 1), "{report}");
     journal.wait_for("finish done");
     journal.wait_for("finish draining");
+}
+
+/// Gives way to another one of its kind at once.
+struct GivesWay(Journal);
+
+impl switchboard::Handler for GivesWay {
+    fn setup(&mut self, _cx: &mut switchboard::Context<'_>) -> io::Result<Next> {
+        self.0.note("setup");
+        Ok(Next::Switch(Box::new(Self(self.0.clone()))))
+    }
+
+    fn handle(&mut self, _: &[u8], _: &mut switchboard::Context<'_>) -> io::Result<Next> {
+        Ok(Next::Continue)
+    }
+
+    fn finish(&mut self, reason: &switchboard::CloseReason) {
+        self.0.note(format!("finish {}", reason.name()));
+    }
+}
+
+fn handlers_that_give_way_to_one_another_for_ever_are_ended(on: On) {
+    let journal = Journal::default();
+    let noted = journal.clone();
+    let server = on.spawn(switchboard::Server::new(move |_| GivesWay(noted.clone())));
+    let mut client = server.client();
+    drop(client.try_send(b"x\n"));
+    journal.wait_for("finish handler-err");
+    assert_eq!(journal.count("setup"), 17);
+    assert_eq!(journal.count("finish switched"), 16);
 }

@@ -98,9 +98,9 @@ fn workers_are_counted_as_they_are(on: On) {
     let mut client = server.client();
     client.say("x");
     gate.wait_for_arrivals(1);
-    let workers = server.status().workers;
-    assert_eq!(workers.running, 1, "{workers}");
-    assert!(workers.started >= 1, "{workers}");
+    // Another one may look at the socket for a moment.
+    eventually("it runs, and nobody else", || server.status().workers.running == 1);
+    assert!(server.status().workers.started >= 1);
     if matches!(on.concurrency, switchboard::Concurrency::Pool { .. }) {
         eventually("it is found to block", || server.status().workers.blocked == 1);
     }
@@ -188,11 +188,11 @@ fn a_handler_may_ask_for_the_status(on: On) {
     let server = on.play(Script::new(&journal).handle(move |_, cx| {
         let handle = known.lock().clone().ok_or_else(|| io::Error::other("no handle"))?;
         let status = handle.status();
-        cx.send(format!("{} running={}", status.stage, status.workers.running));
+        cx.send(format!("{} running={}", status.stage, status.workers.running > 0));
         Ok(Next::Continue)
     }));
     *own.lock() = Some((*server).clone());
-    assert_eq!(server.client().ask("x"), "serving running=1");
+    assert_eq!(server.client().ask("x"), "serving running=true");
     own.lock().take();
 }
 

@@ -9,7 +9,6 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use harness::{Client, Journal, On, PATIENCE, Running, Script, eventually, matrix, socket_path};
 use switchboard::{CloseReason, ErrorKind, Framing, Listen, Next, Server, handler_fn};
@@ -26,7 +25,6 @@ matrix! {
     a_sender_without_a_name_has_a_session_for_each_datagram: [unixgram];
     a_peer_that_does_not_read_its_datagrams_delays_nobody: [unixgram];
     replies_beyond_a_peers_queue_arrive_once_it_reads: [unixgram];
-    descriptors_that_somebody_sends_along_are_not_kept: [unix unixgram];
     a_long_reply_arrives_whole: [unix];
 }
 
@@ -169,8 +167,10 @@ fn a_sender_without_a_name_has_a_session_for_each_datagram(on: On) {
     journal.wait_for_so_many(2, "finish done");
     assert_eq!(journal.count("setup"), 2);
     assert_eq!(server.client().ask("x"), "X", "others are served as ever");
-    let stats = server.stats();
-    assert_eq!((stats.replies_failed, stats.datagrams_handled), (2, 3));
+    eventually("it is counted", || {
+        let stats = server.stats();
+        (stats.replies_failed, stats.datagrams_handled) == (2, 3)
+    });
 }
 
 fn a_peer_that_does_not_read_its_datagrams_delays_nobody(on: On) {
@@ -202,38 +202,6 @@ fn replies_beyond_a_peers_queue_arrive_once_it_reads(on: On) {
     assert_eq!(server.stats().replies_failed, 0);
 }
 
-fn descriptors_that_somebody_sends_along_are_not_kept(on: On) {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-    use std::mem::MaybeUninit;
-    use std::os::fd::AsFd;
-
-    let _alone = harness::alone();
-    let server = on.spawn(upper());
-    let mut client = server.client();
-    assert_eq!(client.ask("warm"), "WARM");
-    let before = fs::read_dir("/proc/self/fd").expect("a listing").count();
-    let own = fs::File::open("/dev/null").expect("a file");
-    let given = [own.as_fd(); 8];
-    for _ in 0..16 {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-        let mut beside = SendAncillaryBuffer::new(&mut space);
-        assert!(beside.push(SendAncillaryMessage::ScmRights(&given)));
-        let bytes = if on.is_datagram() { &b"x"[..] } else { &b"x\n"[..] };
-        let pieces = [std::io::IoSlice::new(bytes)];
-        let flags = SendFlags::empty();
-        match &client {
-            Client::UnixGram(own) => sendmsg(&own.socket, &pieces, &mut beside, flags),
-            Client::Unix(wire) => sendmsg(&wire.pipe, &pieces, &mut beside, flags),
-            _ => panic!("this is about Unix sockets"),
-        }
-        .expect("sent");
-        assert_eq!(client.hear(), "X");
-    }
-    drop(own);
-    let after = fs::read_dir("/proc/self/fd").expect("a listing").count();
-    assert_eq!(after, before);
-}
-
 fn a_long_reply_arrives_whole(on: On) {
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
@@ -247,29 +215,6 @@ fn a_long_reply_arrives_whole(on: On) {
     client.say("much");
     assert_eq!(client.rest().expect("an orderly end").len(), 3_000_000);
     eventually("it has ended", || server.stats().closed_for(&CloseReason::Done) == 1);
-}
-
-#[test]
-fn all_transports_share_one_server_and_one_shutdown() {
-    let (stream, gram) = (socket_path("all"), socket_path("all"));
-    let server = Running::of(
-        upper()
-            .framing(Framing::lines())
-            .tcp("127.0.0.1:0")
-            .udp("127.0.0.1:0")
-            .tcp("[::1]:0")
-            .unix(&stream)
-            .unixgram(&gram),
-    );
-    let said: Vec<_> = server.addresses().iter().map(ToString::to_string).collect();
-    assert_eq!(said.len(), 5);
-    assert_eq!(said[3], format!("unix:{}", stream.display()));
-    for address in server.addresses() {
-        assert_eq!(Client::of(address).ask("hello"), "HELLO", "{address}");
-    }
-    let report = server.drain(Duration::from_secs(5));
-    assert!(report.is_clean(), "{report}");
-    assert!(UnixStream::connect(&stream).is_err());
 }
 
 #[test]

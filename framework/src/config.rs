@@ -136,6 +136,10 @@ const MOST_TICKS: usize = 1024;
 /// Messages that one turn handles at most, before the next connection has its turn.
 pub(crate) const TURN_MESSAGES: usize = 16;
 
+/// Handlers that may take over from one another (`Next::Switch`) without handling a message. Protocols
+/// change once or twice; two handlers that each give way to the other would go on for ever.
+pub(crate) const MOST_SWITCHES: usize = 16;
+
 /// Bytes that one turn reads at most; also the size of a worker's read buffer, and how many bytes of
 /// replies are collected before they are written.
 pub(crate) const TURN_BYTES: usize = 64 * 1024;

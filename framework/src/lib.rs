@@ -57,6 +57,9 @@
 //! [`DrainReport`] says what became of whom. `Server::run_until_signal` returns an [`Outcome`] whose
 //! exit status says the same.
 //!
+//! **What holds it** is [`ServerHandle::suspend`]: newcomers are refused, the port is kept, and those who
+//! are there go on, until [`ServerHandle::resume`].
+//!
 //! **How it stands** is what [`ServerHandle::status`] says, a [`Status`] for a person to read. Limits and
 //! timeouts [change while it runs](ServerHandle#settings-that-may-change-while-the-server-runs).
 //!

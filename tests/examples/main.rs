@@ -10,3 +10,4 @@ mod foreign;
 mod memory;
 mod over;
 mod services;
+mod unix;

@@ -176,6 +176,13 @@ impl Client {
         assert_eq!(String::from_utf8_lossy(&rest), expected);
     }
 
+    /// Says something; everything that comes back, up to an orderly end, is this.
+    #[track_caller]
+    pub(crate) fn hears_only_after(&mut self, message: &str, expected: &str) {
+        self.say(message);
+        self.hears_only(expected);
+    }
+
     /// Nothing more can be exchanged: the end of the stream, or a reset.
     pub(crate) fn is_cut_off(&mut self) -> bool {
         match self.rest() {

@@ -227,8 +227,8 @@ fn mute_planned_panics() {
     ONCE.call_once(|| {
         let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            let text = info.payload_as_str().unwrap_or_default();
-            if !text.starts_with("planned") {
+            // (No code of ours panics with anything but text.)
+            if info.payload_as_str().is_some_and(|text| !text.starts_with("planned")) {
                 print(info);
             }
         }));

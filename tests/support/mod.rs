@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use socket2::SockRef;
 
 /// Longer than anything here takes on a busy machine, and shorter than a person's patience.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -117,6 +119,11 @@ impl Program {
         addr.parse().expect("an address with its port")
     }
 
+    /// Expects it to say that it listens there, for the next listener.
+    pub(crate) fn listens_on(&self, url: &str) {
+        assert_eq!(self.line(), format!("listening on {url}"));
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("a signal to our own child");
@@ -194,20 +201,20 @@ pub(crate) fn exchange(addr: SocketAddr, sent: &[u8]) -> String {
 }
 
 /// What comes until the server closes.
-pub(crate) fn rest(stream: &mut TcpStream) -> String {
+pub(crate) fn rest(stream: &mut impl Read) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("text, and then the end");
     text
 }
 
 /// Sends this and expects exactly that.
-pub(crate) fn say(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
+pub(crate) fn say(stream: &mut (impl Read + Write), sent: &[u8], expected: &[u8]) {
     stream.write_all(sent).expect("sent");
     expect(stream, expected);
 }
 
 /// Expects exactly this next.
-pub(crate) fn expect(stream: &mut TcpStream, expected: &[u8]) {
+pub(crate) fn expect(stream: &mut impl Read, expected: &[u8]) {
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).expect("an answer in time");
     let (answer, expected) = (String::from_utf8_lossy(&answer), String::from_utf8_lossy(expected));
@@ -224,15 +231,15 @@ pub(crate) fn datagrams(addr: SocketAddr) -> UdpSocket {
 }
 
 /// Sends one datagram and returns the next one.
-pub(crate) fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
-    socket.send(question).expect("sent");
+pub(crate) fn ask(socket: &impl AsFd, question: &[u8]) -> Vec<u8> {
+    SockRef::from(socket).send(question).expect("sent");
     hear(socket)
 }
 
 /// The next datagram.
-pub(crate) fn hear(socket: &UdpSocket) -> Vec<u8> {
+pub(crate) fn hear(socket: &impl AsFd) -> Vec<u8> {
     let mut answer = vec![0; 65_535];
-    let length = socket.recv(&mut answer).expect("an answer in time");
+    let length = (&*SockRef::from(socket)).read(&mut answer).expect("an answer in time");
     answer.truncate(length);
     answer
 }

@@ -1,7 +1,7 @@
 //! The path of a datagram: listen, receive, its peer's session, a turn, and the reply.
 //!
 //! ```text
-//! listen ─▶ receive ─▶ sessions ─▶ turn ─▶ reply
+//! listen ─▶ receive ─▶ sessions ─▶ start ─▶ turn ─▶ reply
 //! ```
 //! Each stage is a file, in this order; `held` and `guard` belong to the reply. A session is to datagrams what a
 //! connection is to a stream, and shares nothing with it but the contract.
@@ -11,6 +11,8 @@ pub(crate) mod listen;
 mod receive;
 
 mod sessions;
+
+mod start;
 
 mod turn;
 

@@ -9,9 +9,9 @@ use crate::datagram::guard::Print;
 use crate::datagram::listen::{DatagramListener, DatagramService};
 use crate::datagram::receive::{Fetched, SessionHost};
 use crate::datagram::sessions::{Phase, Session, Waiting};
+use crate::datagram::start::lets_in;
 use crate::desk::{After, Desk, Why};
 use crate::event::{DropReason, Event};
-use crate::filter::Verdict;
 use crate::handler::{
     Context, Datagram, Handler, Host, Next, Replies, Sink, Step, isolated, outcome,
 };
@@ -23,14 +23,18 @@ use crate::sys::datagrams::SendBatch;
 use crate::timer::Moment;
 
 /// A turn under way.
-struct Turn<'a> {
-    session: &'a mut Session,
-    listener: &'a DatagramListener,
-    desk: &'a mut Desk,
+pub(super) struct Turn<'a> {
+    pub(super) session: &'a mut Session,
+    pub(super) listener: &'a DatagramListener,
+    pub(super) desk: &'a mut Desk,
     host: &'a dyn Host,
     id: ConnectionId,
     /// The print of the datagram that is being answered.
     heard: Option<Print>,
+    /// Handlers that took over since the last datagram.
+    pub(super) switches: usize,
+    /// The peer was heard in this turn.
+    heard_any: bool,
 }
 
 /// Runs one turn of a session, made for these reasons, with the datagram that was just received if there
@@ -43,9 +47,15 @@ pub(crate) fn run(
     host: &dyn Host,
 ) -> After {
     let began = desk.now;
-    let mut turn = Turn { session, listener, desk, host, id, heard: None };
+    let mut turn =
+        Turn { session, listener, desk, host, id, heard: None, switches: 0, heard_any: false };
     let left_over = turn.go(why, datagram);
+    let heard_any = turn.heard_any;
     desk.now = listener.core.clock.instant();
+    if heard_any {
+        // From the turn's end on: the handler's own time is not the peer's silence.
+        session.quiet_since = listener.core.clock.moment(desk.now);
+    }
     desk.tidy();
     let took = desk.now.saturating_duration_since(began);
     listener.core.events.counters.turn(0, 0, 0, took);
@@ -96,7 +106,7 @@ impl Turn<'_> {
             self.end(CloseReason::Forced);
             return false;
         }
-        if self.listener.core.is_draining() && self.is_open() && !self.session.told {
+        if !left_over && self.listener.core.is_draining() && self.is_open() && !self.session.told {
             self.session.told = true;
             self.ask(CloseReason::Draining, |h, cx| h.draining(cx));
         }
@@ -107,7 +117,7 @@ impl Turn<'_> {
         self.session.phase == Phase::Open
     }
 
-    fn end(&mut self, reason: CloseReason) {
+    pub(super) fn end(&mut self, reason: CloseReason) {
         if self.is_open() {
             self.session.phase = Phase::Ended(reason);
         }
@@ -115,40 +125,6 @@ impl Turn<'_> {
 
     fn now(&self) -> Moment {
         self.listener.core.clock.now()
-    }
-
-    fn start(&mut self) {
-        match self.judge() {
-            Ok(Verdict::Accept) => {}
-            Ok(verdict) => return self.turn_away(&verdict),
-            Err(reason) => return self.end(reason),
-        }
-        match self.session.actor.make(&self.session.line.peer) {
-            Ok(()) => self.set_up(),
-            Err(reason) => self.end(reason),
-        }
-    }
-
-    /// Asks the filter, if there is one.
-    fn judge(&self) -> Result<Verdict, CloseReason> {
-        let Line { peer, settings, .. } = &*self.session.line;
-        match &settings.filter {
-            Some(filter) => isolated(|| Ok(filter(peer))),
-            None => Ok(Verdict::Accept),
-        }
-    }
-
-    fn turn_away(&mut self, verdict: &Verdict) {
-        if let Verdict::RejectWith(bytes) = verdict {
-            let peer = &self.session.line.peer;
-            self.desk.replies.push(bytes, peer.address(), peer.reached());
-            self.listener.commit(&mut self.desk.replies, None);
-        }
-        self.end(CloseReason::Filtered);
-    }
-
-    fn set_up(&mut self) {
-        self.call(CloseReason::Done, |h, cx| h.setup(cx), |session| session.actor.is_set_up());
     }
 
     fn end_of_pause(&mut self) {
@@ -162,7 +138,7 @@ impl Turn<'_> {
     fn expire(&mut self) {
         let now = self.now();
         let idle = Core::span(self.listener.core.live.idle_timeout());
-        let listens = self.is_open() && self.session.paused_until.is_none();
+        let listens = self.is_open() && self.session.paused_until.is_none() && !self.heard_any;
         if listens && self.session.quiet_since.after(idle) <= now {
             self.session.quiet_since = now;
             self.ask(CloseReason::IdleTimeout, |h, cx| h.idle(cx));
@@ -196,7 +172,7 @@ impl Turn<'_> {
             Phase::Ended(_) => return self.listener.drop_datagram(peer, DropReason::SessionEnded),
         }
         self.session.received += bytes.len() as u64;
-        self.session.quiet_since = self.now();
+        self.heard_any = true;
         if truncated {
             let peer = &self.session.line.peer;
             self.listener.drop_datagram(peer, DropReason::Truncated);
@@ -205,9 +181,8 @@ impl Turn<'_> {
         }
         counters.datagram_handled();
         self.heard = Some(Print::of(bytes));
+        self.switches = 0;
         self.ask(CloseReason::Done, |h, cx| h.handle(bytes, cx));
-        // From the handler's end on: its own time is not the peer's silence.
-        self.session.quiet_since = self.now();
     }
 
     /// Handles what waits in the inbox, up to the budget. Returns whether more does.
@@ -233,7 +208,7 @@ impl Turn<'_> {
         self.call(close, callback, |_| ());
     }
 
-    fn call(
+    pub(super) fn call(
         &mut self,
         close: CloseReason,
         callback: impl FnOnce(&mut dyn Handler, &mut Context<'_>) -> io::Result<Next>,
@@ -271,10 +246,7 @@ impl Turn<'_> {
             Step::Close(reason) | Step::Abort(reason) => self.end(reason),
             Step::HalfClose => self.end(CloseReason::Done),
             Step::Pause(span) => self.session.paused_until = Some(self.now().after(span)),
-            Step::Switch(next) => {
-                self.session.actor.switch(next);
-                self.set_up();
-            }
+            Step::Switch(next) => self.switch(next),
             Step::StopServer => {
                 self.host.stop_server();
                 self.end(CloseReason::Done);
@@ -335,20 +307,6 @@ impl Sink for SessionSink<'_> {
 
     fn peer_gone(&self) -> bool {
         false
-    }
-}
-
-/// Whether the filter lets this datagram's sender in; if not it is told, if there is something to tell.
-fn lets_in(listener: &DatagramListener, peer: &Peer, desk: &mut Desk) -> bool {
-    let Some(filter) = &listener.settings.filter else { return true };
-    match isolated(|| Ok(filter(peer))) {
-        Ok(Verdict::Accept) => true,
-        Ok(Verdict::RejectWith(bytes)) => {
-            desk.replies.push(&bytes, peer.address(), peer.reached());
-            listener.commit(&mut desk.replies, None);
-            false
-        }
-        Ok(Verdict::Reject) | Err(_) => false,
     }
 }
 

@@ -15,7 +15,6 @@ use crate::stream::accept::{Round, accept_round, next_rest};
 use crate::stream::admit::Permit;
 use crate::stream::door::Door;
 use crate::stream::listen::{Rest, StreamListener};
-use crate::sys::poll::Room;
 use crate::sys::poll::is_readable;
 use crate::sys::socket::Socket;
 
@@ -23,8 +22,8 @@ impl Engine {
     pub(super) fn accept(&self, index: usize) {
         let Some(listener) = self.sources.streams.get(index) else { return };
         let Some(begun) = listener.door.begin_round() else { return };
-        let Some(most) = self.solo.accepts(self.core.is_draining()) else { return };
         let Some(socket) = listener.socket() else { return };
+        let Some(most) = self.solo.begin_round(self.core.is_draining()) else { return };
         let events = &self.core.events;
         let address = &listener.address;
         let round = accept_round(
@@ -36,6 +35,7 @@ impl Engine {
             },
             |error| events.emit(&Event::AcceptFailed { address, error, rest: None }),
         );
+        self.solo.end_round();
         let closing = matches!(listener.door.state(), Door::Closing { .. });
         match round {
             Round::Empty if socket.is_shut() => self.rest_listener(index, Rest::Shut),
@@ -118,7 +118,7 @@ impl Engine {
             return;
         }
         if let Some(socket) = listener.socket()
-            && self.solo.accepts(self.core.is_draining()).is_some()
+            && self.solo.listens(self.core.is_draining())
         {
             listener.end_rest();
             drop(self.poller.arm_listener(&*socket, Token::Arrivals(index).pack()));
@@ -145,13 +145,7 @@ impl Engine {
         let registered = match self.concurrency() {
             // Its own thread waits for its bytes.
             Concurrency::Threads { .. } => Ok(()),
-            Concurrency::Inline | Concurrency::Pool { .. } => {
-                let room = match socket.announces_much_room() {
-                    true => Room::OnDemand,
-                    false => Room::Always,
-                };
-                self.poller.add_stream(&socket, id.0, room)
-            }
+            Concurrency::Inline | Concurrency::Pool { .. } => self.poller.add_stream(&socket, id.0),
         };
         let now = self.core.clock.now();
         let mut conn = Connection::new(line, socket, listener, permit, now);

@@ -3,6 +3,7 @@
 //! The engine runs as under `Inline`, in a loop of its own, which lets one connection in and then nobody:
 //! whoever comes next stays queued in the kernel.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,8 @@ pub(super) struct Solo {
     /// How often it was begun.
     calls: AtomicUsize,
     state: Mutex<State>,
+    /// Tokens of connections that were let in while nobody served. As many as may be open, at most.
+    let_in: Mutex<VecDeque<Token>>,
 }
 
 /// How far the one connection is.
@@ -78,6 +81,8 @@ enum State {
     /// It has not come.
     #[default]
     Awaited,
+    /// Some thread is accepting it, or finds nobody.
+    Sought,
     /// It is here.
     Here(Peer),
     /// It has left.
@@ -89,13 +94,32 @@ impl Solo {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// How many connections may be accepted in one round. `None`: nobody now.
-    pub(super) fn accepts(&self, draining: bool) -> Option<usize> {
+    /// A round of accepting begins: how many connections it may accept. `None`: nobody now.
+    pub(super) fn begin_round(&self, draining: bool) -> Option<usize> {
         if !self.is_on() || draining {
             // A drain serves all who are queued.
             return Some(ACCEPTS_PER_ROUND);
         }
-        matches!(*self.state.lock(), State::Awaited).then_some(1)
+        let mut state = self.state.lock();
+        matches!(*state, State::Awaited).then(|| {
+            *state = State::Sought;
+            1
+        })
+    }
+
+    /// The round is over.
+    pub(super) fn end_round(&self) {
+        if self.is_on() {
+            let mut state = self.state.lock();
+            if matches!(*state, State::Sought) {
+                *state = State::Awaited;
+            }
+        }
+    }
+
+    /// Whether listeners are to be announced.
+    pub(super) fn listens(&self, draining: bool) -> bool {
+        !self.is_on() || draining || !self.has_arrived()
     }
 
     /// Somebody was accepted, whatever becomes of it.
@@ -103,9 +127,10 @@ impl Solo {
         if !self.is_on() {
             return;
         }
+        let peer = peer();
         let mut state = self.state.lock();
-        if matches!(*state, State::Awaited) {
-            *state = State::Here(peer());
+        if matches!(*state, State::Awaited | State::Sought) {
+            *state = State::Here(peer);
         }
     }
 
@@ -121,7 +146,7 @@ impl Solo {
     }
 
     fn has_arrived(&self) -> bool {
-        !matches!(*self.state.lock(), State::Awaited)
+        matches!(*self.state.lock(), State::Here(_) | State::Gone(..))
     }
 }
 
@@ -140,12 +165,14 @@ impl<'a> Alone<'a> {
         engine.crew.stand_in(CALLER, true);
         engine.will_serve();
         let _in_turn = InTurn::begin(engine);
+        engine.set_those_let_in_aside();
         Self { engine, _in_turn, desk: Desk::new(), events: Events::new() }
     }
 }
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
+        self.engine.let_next_ones_in(usize::MAX);
         self.engine.crew.stand_in(CALLER, false);
         self.engine.solo.on.store(false, Ordering::SeqCst);
         self.engine.pauses_serving();
@@ -166,6 +193,7 @@ impl Engine {
             // Neither datagrams nor connections are served first for ever.
             self.poll(&mut alone.events, Doze::UnlessReady(Some(Duration::ZERO)));
         }
+        self.let_next_ones_in(1);
         let mut looked = false;
         loop {
             if self.core.is_draining() {
@@ -188,6 +216,37 @@ impl Engine {
 }
 
 impl Engine {
+    /// Sets aside whoever was let in while nobody served, as when the server was suspended: they are served
+    /// one by one as well.
+    fn set_those_let_in_aside(&self) {
+        let mut let_in = self.solo.let_in.lock();
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop() else { break };
+            let Token::Connection(id) = token else {
+                self.ready.push(token);
+                continue;
+            };
+            if let Some(socket) = self.connections.line(id).and_then(|line| line.socket()) {
+                // Under `Threads` nobody has done so; else it is done already, and this fails.
+                drop(self.poller.add_stream(&socket, id.0));
+            }
+            let_in.push_back(token);
+        }
+    }
+
+    /// Makes so many of them ready again.
+    fn let_next_ones_in(&self, most: usize) {
+        for _ in 0..most {
+            let Some(token) = self.solo.let_in.lock().pop_front() else { return };
+            let line =
+                if let Token::Connection(id) = token { self.connections.line(id) } else { None };
+            if let Some(line) = line {
+                self.solo.note_arrival(|| line.peer.clone());
+            }
+            self.ready.push(token);
+        }
+    }
+
     /// Nobody will serve any more: ends everybody who is here, on this thread.
     pub(super) fn wind_up(&self) {
         let mut alone = Alone::begin(self);
@@ -264,7 +323,7 @@ impl Alone<'_> {
                     let (peer, reason) = (peer.clone(), CloseReason::Filtered);
                     return Served::Connection { peer, reason };
                 }
-                State::Awaited | State::Here(_) => {}
+                State::Awaited | State::Sought | State::Here(_) => {}
             }
             engine.poll(&mut self.events, Doze::UnlessReady(None));
         }
@@ -273,6 +332,7 @@ impl Alone<'_> {
     /// The server is drained: serves whoever is queued or here until nobody is, and reports.
     fn serve_until_drained(&mut self) -> DrainReport {
         let engine = self.engine;
+        engine.let_next_ones_in(usize::MAX);
         engine.arm_listeners();
         while !engine.crew.is_leaving() {
             self.run_ready(false);

@@ -1,7 +1,7 @@
-//! The path of a connection: listen, accept, admit, then turns, then close.
+//! The path of a connection: listen, accept, admit, start, then turns, then close.
 //!
 //! ```text
-//! listen ─▶ accept ─▶ admit ─▶ (queued) ─▶ turn ⇄ parked ─▶ close
+//! listen ─▶ accept ─▶ admit ─▶ (queued) ─▶ start ─▶ turn ⇄ parked ─▶ close
 //! ```
 //! Each stage is a file, in this order. `connection` is what travels along it, `conversation` the
 //! blocking form of a turn for raw bytes.
@@ -15,6 +15,8 @@ pub(crate) mod accept;
 pub(crate) mod admit;
 
 mod connection;
+
+mod start;
 
 mod turn;
 

@@ -7,8 +7,7 @@ use std::io;
 use crate::codec::{Decoded, FrameError};
 use crate::config::{TURN_BYTES, TURN_MESSAGES};
 use crate::desk::{After, Desk, Why};
-use crate::filter::Verdict;
-use crate::handler::{Context, Handler, Host, Next, Step, discard, isolated, outcome};
+use crate::handler::{Context, Handler, Host, Next, Step, isolated, outcome};
 use crate::reason::CloseReason;
 use crate::stage::{Core, Stage};
 use crate::stream::connection::{Connection, Input, Output, Phase, Service};
@@ -22,6 +21,8 @@ pub(crate) struct Turn<'a> {
     pub(super) core: &'a Core,
     pub(super) host: &'a dyn Host,
     messages: usize,
+    /// Handlers that took over since the last message.
+    pub(super) switches: usize,
     pub(super) received: usize,
     pub(super) sent: usize,
 }
@@ -35,7 +36,7 @@ pub(crate) fn run(
     host: &dyn Host,
 ) -> After {
     let began = desk.now;
-    let mut turn = Turn { conn, desk, core, host, messages: 0, received: 0, sent: 0 };
+    let mut turn = Turn { conn, desk, core, host, messages: 0, switches: 0, received: 0, sent: 0 };
     turn.go(why);
     let Turn { messages, received, sent, .. } = turn;
     // What could not be sent is nobody else's: the desk's next turn is another peer's.
@@ -71,7 +72,8 @@ impl Turn<'_> {
         if self.conn.times.stalled_since.is_some() {
             self.flush();
         }
-        if self.core.is_draining() && !self.conn.told && self.conn.input == Input::Quiet {
+        let draining = self.core.is_draining();
+        if draining && !self.conn.told && self.conn.input == Input::Quiet {
             // A request that has arrived is answered, also if nobody has announced it yet.
             self.conn.input = Input::Ready;
         }
@@ -82,7 +84,9 @@ impl Turn<'_> {
         }
         // Behind the handlers: they may have taken their time.
         let stage = self.core.stage();
-        if stage == Stage::Draining {
+        // Not of a drain that began meanwhile: this turn's budget may have left requests over. Another turn
+        // is made for it.
+        if draining && stage == Stage::Draining {
             self.tell_of_the_drain();
         }
         self.flush();
@@ -115,38 +119,6 @@ impl Turn<'_> {
     /// Over, without flushing.
     pub(super) fn end(&mut self, reason: CloseReason) {
         self.conn.phase = Phase::Ended(reason);
-    }
-
-    /// Asks the factory for the handler, and sets it up.
-    fn start(&mut self) {
-        let peer = &self.conn.line.peer;
-        let verdict = match &self.conn.line.settings.filter {
-            Some(filter) => isolated(|| Ok(filter(peer))),
-            None => Ok(Verdict::Accept),
-        };
-        let admitted = verdict.and_then(|verdict| match verdict {
-            Verdict::Accept => Ok(()),
-            Verdict::Reject => Err(CloseReason::Filtered),
-            Verdict::RejectWith(bytes) => {
-                self.desk.out.extend_from_slice(&bytes);
-                Err(CloseReason::Filtered)
-            }
-        });
-        let made = admitted.and_then(|()| match &mut self.conn.service {
-            Service::Messages(actor) => actor.make(peer),
-            Service::Bytes(actor) => actor.make(peer),
-        });
-        match made {
-            Ok(()) => self.set_up(),
-            Err(reason) => self.step(Step::Close(reason)),
-        }
-    }
-
-    fn set_up(&mut self) {
-        if let Service::Bytes(_) = self.conn.service {
-            return self.set_up_conversation();
-        }
-        self.call(CloseReason::Done, |handler, cx| handler.setup(cx), |actor| actor.is_set_up());
     }
 
     fn end_of_pause(&mut self) {
@@ -305,6 +277,7 @@ impl Turn<'_> {
                 Ok(Decoded::Frame { body, consumed }) => {
                     used += consumed;
                     self.messages += 1;
+                    self.switches = 0;
                     self.conn.times.partial_since = None;
                     self.ask(CloseReason::Done, |h, cx| h.handle(&rest[body], cx));
                 }
@@ -347,7 +320,7 @@ impl Turn<'_> {
         self.call(close, callback, |_| ());
     }
 
-    fn call(
+    pub(super) fn call(
         &mut self,
         close: CloseReason,
         callback: impl FnOnce(&mut dyn Handler, &mut Context<'_>) -> io::Result<Next>,
@@ -401,16 +374,7 @@ impl Turn<'_> {
             Step::Pause(span) => {
                 self.conn.times.paused_until = Some(self.core.clock.now().after(span));
             }
-            Step::Switch(next) => {
-                if let Service::Messages(actor) = &mut self.conn.service {
-                    actor.switch(next);
-                    self.set_up();
-                } else {
-                    discard(next);
-                    let text = "a StreamHandler cannot switch: its bytes have no framing";
-                    self.step(Step::Close(CloseReason::HandlerErr(text.to_owned())));
-                }
-            }
+            Step::Switch(next) => self.switch(next),
             Step::StopServer => {
                 self.host.stop_server();
                 self.conn.phase = Phase::Flushing(CloseReason::Done);
