@@ -56,7 +56,7 @@ fn datagrams(server: &str) -> UnixDatagram {
 }
 
 /// An example that listens on a stream and a datagram socket of these names.
-fn on_both(program: &str, stream: &str, gram: &str, options: &[&str]) -> Program {
+pub(crate) fn on_both(program: &str, stream: &str, gram: &str, options: &[&str]) -> Program {
     let (stream, gram) = (format!("unix:{stream}"), format!("unixgram:{gram}"));
     let both = ["--listen", &stream, "--listen", &gram];
     let server = Program::example(program, &[&both, options].concat());
