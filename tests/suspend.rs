@@ -20,24 +20,24 @@ use switchboard::{
 };
 
 matrix! {
-    newcomers_are_refused_and_those_who_are_there_go_on: [tcp udp];
-    the_port_is_kept_and_serves_again: [tcp udp];
+    newcomers_are_refused_and_those_who_are_there_go_on: [tcp udp unixgram];
+    the_port_is_kept_and_serves_again: [tcp udp unixgram];
     whoever_was_queued_is_served: [tcp];
     a_handshake_that_was_under_way_completes: [tcp];
     whoever_was_queued_at_a_full_server_is_served: [tcp];
-    twice_is_as_good_as_once: [tcp udp];
-    a_handler_suspends_and_resumes: [tcp udp];
-    it_works_before_serving: [tcp udp];
+    twice_is_as_good_as_once: [tcp udp unixgram];
+    a_handler_suspends_and_resumes: [tcp udp unixgram];
+    it_works_before_serving: [tcp udp unixgram];
     whoever_was_queued_before_serving_is_served_then: [tcp];
     whoever_was_let_in_by_a_server_that_never_serves_is_told: [tcp];
-    a_drain_while_suspended_ends_as_ever: [tcp udp];
-    after_a_drain_nothing_is_resumed: [tcp udp];
-    a_drain_beside_suspend_and_resume_ends: [tcp udp];
-    threads_that_suspend_and_resume_at_once_agree_in_the_end: [tcp udp];
-    a_session_that_ends_is_not_followed_by_another: [udp];
+    a_drain_while_suspended_ends_as_ever: [tcp udp unixgram];
+    after_a_drain_nothing_is_resumed: [tcp udp unixgram];
+    a_drain_beside_suspend_and_resume_ends: [tcp udp unixgram];
+    threads_that_suspend_and_resume_at_once_agree_in_the_end: [tcp udp unixgram];
+    a_session_that_ends_is_not_followed_by_another: [udp unixgram];
     ten_cycles_under_load_reset_nobody: [tcp];
-    ten_cycles_under_load_keep_the_sums: [udp];
-    one_at_a_time_is_suspended_as_well: [tcp udp];
+    ten_cycles_under_load_keep_the_sums: [udp unixgram];
+    one_at_a_time_is_suspended_as_well: [tcp udp unixgram];
 }
 
 #[track_caller]

@@ -1,6 +1,7 @@
 //! Who is there: the other end of a connection or of datagrams, and the address it came to.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 /// let address = Address::Unix(UnixName::new("/run/echo.sock"));
 /// assert_eq!(address.to_string(), "unix:/run/echo.sock");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
     /// A TCP listener or connection.
@@ -81,6 +82,31 @@ impl Address {
     /// answer it.
     pub(crate) fn is_nobodys(&self) -> bool {
         matches!(self, Self::UnixGram(name) if name.is_unnamed())
+    }
+}
+
+/// In as few steps as can be: each datagram looks for its peer by this.
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let transport = u32::from(self.is_datagram());
+        match self {
+            Self::Tcp(addr) | Self::Udp(addr) => {
+                let port = u32::from(addr.port()) << 1 | transport;
+                match addr.ip() {
+                    IpAddr::V4(ip) => {
+                        state.write_u64(u64::from(u32::from(ip)) << 32 | u64::from(port));
+                    }
+                    IpAddr::V6(ip) => {
+                        state.write_u128(ip.into());
+                        state.write_u32(port);
+                    }
+                }
+            }
+            Self::Unix(name) | Self::UnixGram(name) => {
+                state.write_u32(transport);
+                name.hash(state);
+            }
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) const ROWS: &[Row] = &[
     acceptors("91", "A new factory serves those who come from then on", (EVERY, ALL), new_options),
     acceptors(
         "93",
-        "Ten come, ten leave: the counters say (20, 0), (20, 10), (20, 20)",
+        "Counters and status: 20 come, ten leave, ten leave, suspended between",
         (EVERY, STREAMS),
         counters,
     ),
@@ -171,6 +171,10 @@ fn counters(on: On) {
     eventually("twenty came", || counts() == (20, 0));
     drop(first);
     eventually("ten have left", || counts() == (20, 10));
+    server.suspend().expect("it runs");
+    let status = server.status();
+    assert_eq!((status.stage, status.connections_open), (ServerStage::Suspended, 10));
+    server.resume().expect("it was suspended");
     drop(second);
     eventually("all have left", || counts() == (20, 20));
     let status = server.status();

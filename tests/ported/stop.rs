@@ -22,7 +22,7 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     acceptors(
         "76",
-        "Everybody is told with the socket open, and can say goodbye",
+        "Everybody is told with the socket open, also after suspend and resume",
         (EVERY, ALL),
         goodbye,
     ),
@@ -113,8 +113,12 @@ fn goodbye(on: On) {
         cx.send("GOODBYE");
         Ok(Next::Close)
     }));
-    let mut clients: Vec<Client> = (0..20).map(|_| server.client()).collect();
+    let mut clients: Vec<Client> = (0..10).map(|_| server.client()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.ask("x"), "X"));
+    server.suspend().expect("it runs");
+    server.resume().expect("it was suspended");
+    clients.extend((0..10).map(|_| server.client()));
+    clients.iter_mut().for_each(|client| assert_eq!(client.ask("y"), "Y"));
     let report = server.drain(PATIENCE);
     for client in &mut clients {
         assert_eq!(client.hear(), "GOODBYE");
