@@ -126,6 +126,13 @@ impl fmt::Display for Address {
 ///
 /// It is shown as it is written on command lines, `@` before an abstract name, control characters
 /// escaped: a peer chooses its own name.
+///
+/// ```
+/// use switchboard::{Address, UnixName};
+///
+/// let name = UnixName::new("/run/echo.sock");
+/// assert_eq!(Address::Unix(name).to_string(), "unix:/run/echo.sock");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnixName(Name);
 
@@ -260,6 +267,29 @@ pub struct Credentials {
 /// The other end of a connection, or the sender of datagrams, and the address it came to.
 ///
 /// IPv4 addresses are in their own form, also where an IPv6 listener with `dual_stack` serves them.
+///
+/// ```
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Address, Next, Server, handler_fn};
+///
+/// let server = Server::new(|peer| {
+///     println!("{} has come to {}", peer.address(), peer.local());
+///     assert_eq!(peer.ip(), peer.socket_addr().map(|addr| addr.ip()));
+///     assert!(!peer.is_datagram());
+///     let who = match (peer.socket_addr(), peer.credentials()) {
+///         (Some(addr), _) => format!("port {}", addr.port()),
+///         (None, Some(credentials)) => format!("user {}", credentials.uid),
+///         (None, None) => "nobody".to_owned(),
+///     };
+///     handler_fn(move |_message, cx| {
+///         cx.send(&who);
+///         Ok(Next::Continue)
+///     })
+/// });
+/// let ada = Address::Tcp("192.0.2.7:4321".parse().unwrap());
+/// let mut client = MemoryServer::new(server).connect_from(ada, 0);
+/// assert_eq!(client.ask("who am I?"), "port 4321");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
     addr: Address,
@@ -345,6 +375,21 @@ fn canonical(address: Address) -> Address {
 /// The number of a connection or of a datagram session, unique in its server.
 ///
 /// Not guaranteed: any order between numbers.
+///
+/// ```
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| {
+///     handler_fn(|_message, cx| {
+///         cx.send(cx.id().to_string());
+///         Ok(Next::Continue)
+///     })
+/// });
+/// let server = MemoryServer::new(server);
+/// let (mut ada, mut bob) = (server.connect(), server.connect());
+/// assert_ne!(ada.ask("my number?"), bob.ask("my number?").into_bytes());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) u64);
 

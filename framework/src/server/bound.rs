@@ -23,6 +23,21 @@ use crate::sys::limits::Descriptors;
 /// [`serve`](BoundServer::serve) or [`spawn`](BoundServer::spawn) runs.
 ///
 /// Dropping it closes the listeners.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::{Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// let bound = server.tcp("127.0.0.1:0").bind()?;
+/// let handle = bound.handle();
+/// assert_eq!(bound.addresses(), handle.addresses());
+/// // Somebody stops it, mostly later and from elsewhere; then `serve` returns.
+/// handle.begin_drain(Duration::from_secs(5));
+/// let report = bound.serve()?;
+/// assert!(report.is_clean());
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 #[must_use = "a bound server serves nobody until it is served or spawned"]
 pub struct BoundServer {
     pub(super) engine: Arc<Engine>,
@@ -223,6 +238,21 @@ impl BoundServer {
     /// SIGHUP counts as well; under `nohup` it therefore ends the server. The process is not ended here:
     /// return the [`Outcome`] from `main`, and the exit status says how it went.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchboard::{Next, Outcome, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let bound = server.tcp("127.0.0.1:0").bind()?;
+    /// # // No signal comes here.
+    /// # bound.handle().begin_drain(Duration::ZERO);
+    /// match bound.run_until_signal()? {
+    ///     Outcome::Drained(report) => assert!(report.is_clean()),
+    ///     forced => panic!("somebody did not leave: {}", forced.report()),
+    /// }
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`serve`](BoundServer::serve); or the program watches for signals itself. The listeners are
     /// closed then.
@@ -254,6 +284,21 @@ impl fmt::Debug for BoundServer {
 /// There was no thread to serve on: why, and the server itself, whose listeners are still open.
 ///
 /// Dropping it closes them. It becomes an [`Error`] by `?`, and drops the server then.
+///
+/// ```
+/// use switchboard::{ErrorKind, Next, Server, ServerHandle, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// match server.tcp("127.0.0.1:0").bind()?.spawn() {
+///     Ok(running) => drop(running.stop()),
+///     Err(failed) => {
+///         assert_eq!(failed.error().kind(), ErrorKind::System);
+///         eprintln!("{failed}: the {}'s fault. Serving on this thread.", failed.fault());
+///         drop(failed.into_server().serve()?);
+///     }
+/// }
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 pub struct SpawnError {
     server: Box<BoundServer>,
     why: Error,
