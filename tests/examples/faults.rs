@@ -11,8 +11,14 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{DEADLINE, Program, ask, connect, datagrams, example, exchange, expect, say};
 
-const SERVERS: [&str; 5] =
-    ["echo_server", "over_server", "custom_protocol", "conversation", "datagram_service"];
+const SERVERS: [&str; 6] = [
+    "echo_server",
+    "over_server",
+    "custom_protocol",
+    "conversation",
+    "datagram_service",
+    "broadcast",
+];
 
 /// Exit status 2, a line on stderr that says this, and nothing on stdout.
 fn refused(name: &str, args: &[&str], because: &str) {
@@ -197,6 +203,11 @@ fn the_first_line_of_the_log_says_how_to_stop() {
         let first = server.log_line("");
         assert!(first.contains("Ctrl-C or SIGTERM"), "{name}: {first}");
     }
+    let mut tiny = Command::new(example("tiny_echo"));
+    tiny.arg("127.0.0.1:0").env_remove("RUST_LOG").stderr(Stdio::piped());
+    let tiny = Program::start(&mut tiny);
+    let first = tiny.log_line("");
+    assert!(first.contains("Ctrl-C or SIGTERM"), "tiny_echo: {first}");
 }
 
 #[test]

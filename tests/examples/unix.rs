@@ -8,12 +8,13 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Signal;
 
 use crate::client::{Client, printed};
-use crate::support::{DEADLINE, Program, ask, expect, hear, rest, say};
+use crate::support::{DEADLINE, Program, ask, expect, hear, load_tester, rest, say};
 
 /// A name that nobody else has: the path of a file that is not there, or an abstract one.
 fn name(beginning: &str) -> String {
@@ -56,7 +57,7 @@ fn datagrams(server: &str) -> UnixDatagram {
 }
 
 /// An example that listens on a stream and a datagram socket of these names.
-fn on_both(program: &str, stream: &str, gram: &str, options: &[&str]) -> Program {
+pub(crate) fn on_both(program: &str, stream: &str, gram: &str, options: &[&str]) -> Program {
     let (stream, gram) = (format!("unix:{stream}"), format!("unixgram:{gram}"));
     let both = ["--listen", &stream, "--listen", &gram];
     let server = Program::example(program, &[&both, options].concat());
@@ -233,6 +234,22 @@ fn the_client_says_that_a_server_of_datagrams_has_gone() {
     let ended = client.program.end();
     assert_eq!(ended.status.code(), Some(1));
     assert_eq!(ended.stderr, [format!("client: {url}: Connection refused (os error 111)")]);
+}
+
+#[test]
+fn the_load_tester_has_every_reply_proved() {
+    for names in [in_a_file, in_the_abstract] {
+        let (stream, gram) = (names(), names());
+        let mut server = on_both("echo_server", &stream, &gram, &[]);
+        for url in [format!("unix:{stream}"), format!("unixgram:{gram}")] {
+            let mut load = Command::new(load_tester());
+            load.args([&url, "--count", "500", "--connections", "8", "--quiet"]);
+            let ended = Program::start(load.stdin(Stdio::null()).stderr(Stdio::piped())).end();
+            assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+            assert!(ended.stdout.iter().any(|line| line.contains("500 sent, 500 ok")), "{ended:?}");
+        }
+        server.drain();
+    }
 }
 
 #[test]

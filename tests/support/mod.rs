@@ -39,17 +39,27 @@ pub(crate) struct Ended {
 ///
 /// `cargo test` builds all examples; `cargo test --test examples` builds none, and leaves old ones.
 pub(crate) fn example(name: &str) -> PathBuf {
+    built(&["--example", name], &Path::new("examples").join(name))
+}
+
+/// The built load tester.
+pub(crate) fn load_tester() -> PathBuf {
+    built(&["--package", "switchboard-load"], Path::new("switchboard-load"))
+}
+
+/// A program in the folder of the profile that this test was built with; built now if it is not fresh.
+fn built(what: &[&str], path: &Path) -> PathBuf {
     let exe = std::env::current_exe().expect("the path of this test");
     // target/<profile>/deps/<this test>
     let profile = exe.ancestors().nth(2).expect("a profile's folder");
-    let path = profile.join("examples").join(name);
+    let path = profile.join(path);
     if !is_fresh(&path) {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.arg("build").args(what).current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
-        assert!(cargo.status().expect("cargo runs").success(), "{name} is built");
+        assert!(cargo.status().expect("cargo runs").success(), "{what:?} is built");
     }
     path
 }

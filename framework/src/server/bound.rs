@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use crate::datagram::DatagramListener;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::fault::Fault;
@@ -92,7 +93,9 @@ impl BoundServer {
             events.emit(&Event::ListenerStarted { address });
         }
         let asked = self.engine.core.config.receive_buffer;
-        for listener in &self.engine.sources.datagrams {
+        // (What a Unix socket holds is its senders' memory.)
+        let internet = |listener: &&Arc<DatagramListener>| listener.address.socket_addr().is_some();
+        for listener in self.engine.sources.datagrams.iter().filter(internet) {
             let granted = listener.socket().and_then(|socket| socket.receive_buffer().ok());
             if let Some(granted) = granted.filter(|&granted| granted < asked) {
                 let address = &listener.address;
