@@ -23,6 +23,20 @@ fn everything_public_has_an_example_that_runs() {
 }
 
 #[test]
+fn the_front_page_names_everything_that_the_crate_exports() {
+    let lib = fs::read_to_string(source().join("lib.rs")).unwrap_or_default();
+    let front: String = lib.lines().filter_map(|line| line.strip_prefix("//!")).collect();
+    let modules = words_after(&lib, "pub mod ");
+    let lists = exports(&lib).into_iter().filter(|name| name.starts_with(char::is_uppercase));
+    let named = |name: &String| {
+        let links = [format!("[`{name}`]"), format!("`]({name}"), format!("({name}::")];
+        links.iter().any(|link| front.contains(link))
+    };
+    let faults: Vec<String> = lists.chain(modules).filter(|name| !named(name)).collect();
+    assert!(faults.is_empty(), "Give each a place in the map of lib.rs, as a link: {faults:?}");
+}
+
+#[test]
 fn every_promise_names_tests_that_are_there() {
     let page = fs::read_to_string(source().join("guide/promises.rs")).unwrap_or_default();
     let mut faults = Vec::new();

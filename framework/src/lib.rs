@@ -34,12 +34,19 @@
 //! |---|---|---|---|
 //! | [`Handler`] | one message at a time | a value for each peer | streams, datagrams |
 //! | [`StreamHandler`] | a [`Stream`] to read and write as it likes | a value for each connection | streams |
-//! | [`DatagramHandler`] | one [`Datagram`] at a time | one value for all | datagrams |
+//! | [`DatagramHandler`] | one [`Datagram`] at a time, and [`Replies`] | one value for all | datagrams |
 //!
-//! [`handler_fn`] makes a closure a [`Handler`]. Each callback of a [`Handler`] gets a [`Context`]: it
-//! sends, says who the [`Peer`] is, and makes a [`Remote`] that sends from any thread. A [`Group`] sends
-//! to many peers at once. Each callback returns a [`Next`], which says how it goes on; a connection ends
-//! for exactly one [`CloseReason`].
+//! [`handler_fn`] makes a closure a [`Handler`] (a [`HandlerFn`]). Each callback returns a [`Next`], which
+//! says how it goes on; a connection ends for exactly one [`CloseReason`]. What it lives through, step by
+//! step, stands [at `Handler`](Handler#the-life-of-a-connection).
+//!
+//! **What sends** is the [`Context`] that each callback gets; a [`Remote`], which sends to its peer from any
+//! thread; and a [`Group`], which sends to many peers at once by its [`GroupRules`], and says in a
+//! [`FanOut`] who has the message. How much may wait for a peer is set on the server, and what happens
+//! beyond is [`Overflow`].
+//!
+//! **Who is there** is a [`Peer`]: its [`Address`] (a [`UnixName`], of Unix sockets), the address that it
+//! reached, its [`Credentials`] where the system knows them. [`ConnectionId`] is its number.
 //!
 //! **What cuts messages out of a stream** is a [`Framing`]: raw reads, lines, a delimiter, a fixed length,
 //! a length before each message, or a [`Codec`](codec::Codec) of your own. The module [`codec`] has them
@@ -49,30 +56,38 @@
 //! the program has bound), a filter ([`Verdict`]), limits and timeouts, each with a default that
 //! is listed [there](Server#defaults). [`Server::bind`] opens the listeners and gives a [`BoundServer`]
 //! that knows its addresses; [`Server::serve`] runs on the calling thread, [`Server::spawn`] on its own,
-//! and [`BoundServer::serve_one`] serves a single connection or datagram.
+//! and [`BoundServer::serve_one`] serves a single connection or datagram, and says which ([`Served`]).
 //! [`TcpServer`] and [`UdpServer`] are short ways in.
+//!
+//! **What drives it** is a [`ServerHandle`], from any thread and from handlers. Limits and timeouts
+//! [change while it runs](ServerHandle#settings-that-may-change-while-the-server-runs).
+//! [`suspend`](ServerHandle::suspend) turns newcomers away and keeps the port, and those who are there go
+//! on, until [`resume`](ServerHandle::resume).
 //!
 //! **What ends it** is a drain, by a [`ServerHandle`], by [`Next::StopServer`] or by a signal: nobody new
 //! is let in, those who are queued are served, everybody is told, everything is flushed, and a
 //! [`DrainReport`] says what became of whom. `Server::run_until_signal` returns an [`Outcome`] whose
 //! exit status says the same.
 //!
-//! **What holds it** is [`ServerHandle::suspend`]: newcomers are refused, the port is kept, and those who
-//! are there go on, until [`ServerHandle::resume`].
+//! **How it stands** is what [`ServerHandle::status`] says, a [`Status`] for a person to read: its
+//! [`ServerStage`], the [`ListenerState`] of each listener ([`ListenerStatus`]), and its [`Workers`].
 //!
-//! **How it stands** is what [`ServerHandle::status`] says, a [`Status`] for a person to read. Limits and
-//! timeouts [change while it runs](ServerHandle#settings-that-may-change-while-the-server-runs).
-//!
-//! **What it did** is in the numbers of [`ServerHandle::stats`], and in lines of the `log` crate under the
-//! target `switchboard`; without a logger they go nowhere. An [`Observer`] is told of each [`Event`] itself
-//! ([`Server::observer`]), and [`Server::on_tick`] runs something at regular instants.
+//! **What it did** is in the numbers of [`ServerHandle::stats`] ([`Stats`], [`Histogram`]), and in lines of
+//! the `log` crate under the target `switchboard`; without a logger they go nowhere. An [`Observer`] is told
+//! of each [`Event`] itself ([`Server::observer`]): with the [`Traffic`] of each peer, the [`DropReason`] of
+//! each datagram that was not handled, and how a pool gets by ([`HeldBy`], [`Sharing`]).
+//! [`Server::on_tick`] runs something at regular instants.
 //!
 //! **What went wrong** says what was being done and whose [`Fault`] it is: an [`Error`] before a server
-//! serves, a [`CloseReason`] for each peer, a [`SendError`] for what was not sent, a [`FrameError`] for bytes
-//! that are no message.
+//! serves (of an [`ErrorKind`]; a [`Result`] has it, a [`SpawnError`] hands the server back), a
+//! [`CloseReason`] for each peer, a [`SendError`] for what was not sent, a [`FrameError`] for bytes that
+//! are no message.
 //!
 //! **What tests it** is the module [`testing`]: a handler driven in memory, with a clock that the test
 //! moves; a real server that must leave nothing behind; peers that misbehave.
+//!
+//! **What there is to read** is the [`guide`]: [what is promised](guide::promises), and which tests prove
+//! it; and [coming from Python's `socketserver`](guide::socketserver).
 //!
 //! # Concurrency
 //!

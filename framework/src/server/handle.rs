@@ -100,6 +100,9 @@ impl ServerHandle {
     /// connects is refused by the system, also on a port that was chosen by it, and nobody else can take it.
     /// Connections that are open go on. Clients whose `connect` had succeeded before are let in and served.
     ///
+    /// Unix sockets, and sockets that the program has bound itself, cannot refuse and listen again: there
+    /// newcomers connect, and wait in the system's queue until it is resumed.
+    ///
     /// Datagrams: no new session begins; sessions that are there go on. Whatever strangers send, and
     /// everything that a [`DatagramHandler`](crate::DatagramHandler) would get, is dropped and counted as
     /// `suspended`.
