@@ -16,8 +16,8 @@ fn everything_public_has_an_example_that_runs() {
         .collect();
     assert!(
         faults.is_empty(),
-        "Put an example that runs into its documentation, or use it in one of the type (or of the \
-         public module) that it belongs to:\n  {}\n",
+        "Put an example that runs into its documentation, or use it in an example of the type (or \
+         of the public module) that it belongs to:\n  {}\n",
         faults.join("\n  ")
     );
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use harness::{Journal, On, Script, matrix};
-use switchboard::{Handler, Next};
+use switchboard::{Group, Handler, Next, SendError};
 
 matrix! {
     handlers_that_give_way_to_one_another_for_ever_are_ended: [tcp unix udp unixgram];
@@ -15,7 +15,9 @@ matrix! {
     half_close_finishes_writing_and_reading_goes_on: [tcp unix];
     half_close_ends_a_session: [udp unixgram];
     nothing_can_be_sent_after_half_close: [tcp unix];
+    whoever_has_half_closed_is_in_no_group: [tcp unix];
     pause_reads_nothing_for_so_long_and_sending_goes_on: [tcp unix udp unixgram];
+    a_drain_is_told_of_in_a_pause: [tcp unix udp unixgram];
     switch_takes_the_unread_bytes_along: [tcp unix];
     switch_replaces_the_handler_of_a_session: [udp unixgram];
     stop_server_drains_the_server: [tcp unix udp unixgram];
@@ -109,6 +111,44 @@ fn nothing_can_be_sent_after_half_close(on: On) {
     client.hears_only("");
     client.say("x");
     journal.wait_for("finish handler-err");
+}
+
+fn whoever_has_half_closed_is_in_no_group(on: On) {
+    let (journal, room) = (Journal::default(), Group::new());
+    let joined = room.clone();
+    let server = on.play(Script::new(&journal).handle(move |message, cx| {
+        joined.join(&cx.remote());
+        Ok(if message == b"half" { Next::HalfClose } else { Next::Continue })
+    }));
+    let mut client = server.client();
+    client.say("join");
+    harness::eventually("it is a member", || room.len() == 1);
+    let remote = room.members().remove(0);
+    client.say("half");
+    client.hears_only("");
+    assert!(room.is_empty());
+    assert_eq!(remote.send("too late"), Err(SendError::Closed));
+    client.say("more");
+    journal.wait_for("handle more");
+    assert!(room.is_empty(), "nobody joins whom nothing can be sent to");
+}
+
+fn a_drain_is_told_of_in_a_pause(on: On) {
+    let journal = Journal::default();
+    let script = Script::new(&journal).handle(|_, cx| {
+        cx.send("pausing");
+        Ok(Next::Pause(Duration::from_secs(600)))
+    });
+    let server = on.play(script.draining(|cx| {
+        cx.send("goodbye");
+        Ok(Next::Close)
+    }));
+    let mut client = server.client();
+    assert_eq!(client.ask("pause"), "pausing");
+    let report = server.drain(harness::PATIENCE);
+    assert_eq!((report.told, report.forced), (1, 0), "{report}");
+    assert_eq!(client.hear(), "goodbye");
+    journal.wait_for("finish draining");
 }
 
 fn pause_reads_nothing_for_so_long_and_sending_goes_on(on: On) {

@@ -178,7 +178,7 @@
 //! | `StreamRequestHandler`, `rfile`, `wfile` | [`StreamHandler`]; [`Stream`] is `Read`, `BufRead` and `Write` |
 //! | `rbufsize`, `wbufsize` | not needed: reads come from the worker's buffer, writes are collected and leave before a read waits |
 //! | `timeout` of a handler | [`Server::idle_timeout`], [`message_timeout`](crate::Server::message_timeout), [`write_timeout`](crate::Server::write_timeout); [`Handler::idle`] is asked |
-//! | `disable_nagle_algorithm` | not needed: it is off, and what a turn has sent leaves in one piece |
+//! | `disable_nagle_algorithm` | not needed: Nagle's algorithm is off, and what a turn has sent leaves in one piece |
 //! | `DatagramRequestHandler`, `packet`, `socket` | [`Handler`] with a value for each peer, or a [`DatagramHandler`] with one for all; [`Replies`] |
 //!
 //! # What stayed behind
@@ -190,8 +190,8 @@
 //! 2. **`shutdown` deadlocks** when the serving thread calls it, as a handler without a mix-in or a signal
 //!    handler does (its documentation warns, gh-83978), and waits for ever when nobody serves. Here every call of a
 //!    [`ServerHandle`] comes back, from wherever it is made, and twice.
-//! 3. **Closing waits for ever** for a thread whose client says nothing (`block_on_close`, gh-75416,
-//!    gh-84485). Here a drain tells everybody, flushes, and ends by its deadline with a report.
+//! 3. **Closing once left threads running (gh-75416), and now waits for ever** for one whose client says
+//!    nothing (`block_on_close`, gh-84485). Here a drain tells everybody, flushes, and ends by its deadline with a report.
 //! 4. **Threads without a limit**, and their objects kept until the next connection (gh-81374). Here the
 //!    number is yours, threads are kept and reused, and in a pool a silent client has none.
 //! 5. **A backlog of 5 and no reuse of the address** by default (gh-80184): clients lost in a burst, a

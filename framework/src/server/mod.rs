@@ -120,7 +120,8 @@ use crate::sys::limits::raise_descriptors;
 /// | `overflow` | `Overflow::Disconnect` |
 /// | `max_datagram` | 65,535 bytes |
 /// | `backlog` | 4,096 |
-/// | `observer`, `on_tick` | none; errors of handlers are warnings in the log (`quiet_errors`) |
+/// | `answer_service_ports` | no |
+/// | `filter`, `observer`, `on_tick` | none; errors of handlers are warnings in the log (`quiet_errors`) |
 #[must_use = "a server does nothing until it is served or spawned"]
 pub struct Server {
     defaults: Defaults,
