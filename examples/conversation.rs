@@ -20,7 +20,7 @@ use common::{Url, run};
 /// Asks for a name, and then repeats what it is told.
 #[derive(Parser, Debug)]
 struct Cli {
-    /// Where to listen; repeatable: tcp://HOST:PORT
+    /// Where to listen; repeatable: tcp://HOST:PORT, unix:PATH
     #[arg(long, value_name = "URL", default_values = ["tcp://127.0.0.1:9995"])]
     listen: Vec<Url>,
 }

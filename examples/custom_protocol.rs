@@ -22,7 +22,7 @@ use common::{Url, run};
 /// A key-value store. Commands: SET KEY VALUE, GET KEY, DEL KEY, KEYS, QUIT
 #[derive(Parser, Debug)]
 struct Cli {
-    /// Where to listen; repeatable: tcp://HOST:PORT, udp://HOST:PORT
+    /// Where to listen; repeatable: tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unixgram:PATH
     #[arg(long, value_name = "URL", default_values = ["tcp://127.0.0.1:9996"])]
     listen: Vec<Url>,
 }

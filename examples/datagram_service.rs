@@ -21,7 +21,7 @@ use common::{Url, run};
 /// Counts words and tells the time, a datagram each.
 #[derive(Parser, Debug)]
 struct Cli {
-    /// Where to listen; repeatable: udp://HOST:PORT
+    /// Where to listen; repeatable: udp://HOST:PORT, unixgram:PATH
     #[arg(long, value_name = "URL", default_values = ["udp://127.0.0.1:9994"])]
     listen: Vec<Url>,
 }

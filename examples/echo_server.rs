@@ -1,9 +1,12 @@
-//! Answers in upper case, over TCP and UDP at once.
+//! Answers in upper case, over TCP, UDP and Unix sockets at once.
 //!
 //! ```text
 //! cargo run --release --example echo_server
 //! printf 'hello\n' | nc -N 127.0.0.1 9999
 //! printf 'hello' | nc -u -w1 127.0.0.1 9999
+//!
+//! cargo run --release --example echo_server -- --listen 'unix:/tmp/echo.sock?mode=600'
+//! printf 'hello\n' | nc -N -U /tmp/echo.sock
 //! ```
 //! Or it answers a fixed text, or nothing, as the servers of tutorials do:
 //! `echo_server --listen tcp://127.0.0.1:7788 --reply 'thank you !' --print --once`.
@@ -16,11 +19,12 @@ use switchboard_handlers::{Escaped, Fixed, Inspect, Once, Silent, Upper};
 
 use common::{ListenUrl, ServerOptions, run, say};
 
-/// Answers in upper case, over TCP and UDP at once.
+/// Answers in upper case, over TCP, UDP and Unix sockets at once.
 #[derive(Parser, Debug)]
 struct Cli {
-    /// Where to listen; repeatable: tcp://HOST:PORT, udp://HOST:PORT, tcp://[::1]:0; with settings of
-    /// its own: 'tcp://HOST:PORT?framing=lines&max-frame=512'
+    /// Where to listen; repeatable: tcp://HOST:PORT, tcp://[::1]:0, udp://HOST:PORT, unix:PATH,
+    /// unixgram:PATH, unix:@NAME (abstract); with settings of its own after a '?', which therefore no
+    /// path can have: 'tcp://HOST:PORT?framing=lines&max-frame=512', 'unix:PATH?mode=660'
     #[arg(long, value_name = "URL", default_values = ["tcp://127.0.0.1:9999", "udp://127.0.0.1:9999"])]
     listen: Vec<ListenUrl>,
 

@@ -18,8 +18,9 @@ use common::{ListenUrl, ServerOptions, run};
 /// Answers in upper case until the peer says a quit word.
 #[derive(Parser, Debug)]
 struct Cli {
-    /// Where to listen; repeatable: tcp://HOST:PORT, udp://HOST:PORT, tcp://[::1]:0; with settings of
-    /// its own: 'tcp://HOST:PORT?framing=lines&max-frame=512'
+    /// Where to listen; repeatable: tcp://HOST:PORT, tcp://[::1]:0, udp://HOST:PORT, unix:PATH,
+    /// unixgram:PATH, unix:@NAME (abstract); with settings of its own after a '?', which therefore no
+    /// path can have: 'tcp://HOST:PORT?framing=lines&max-frame=512', 'unix:PATH?mode=660'
     #[arg(long, value_name = "URL", default_values = ["tcp://127.0.0.1:9997"])]
     listen: Vec<ListenUrl>,
 

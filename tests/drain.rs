@@ -152,10 +152,11 @@ fn a_drain_under_datagram_load_answers_all_it_has_taken(on: On) {
     let heard = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            let (server, over, heard) = (&server, &over, &heard);
+            let (over, heard) = (&over, &heard);
+            // (Made here: a thread may begin when the others have had all the answers already.)
+            let mut client = server.client();
+            client.set_patience(Duration::from_millis(300));
             scope.spawn(move || {
-                let mut client = server.client();
-                client.set_patience(Duration::from_millis(300));
                 while !over.load(Ordering::SeqCst) {
                     let asked = client.try_send(b"question").is_ok();
                     if asked && client.try_hear().is_ok() {

@@ -6,12 +6,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use harness::{Client, Journal, On, PATIENCE, Running, Script, eventually, matrix, socket_path};
-use switchboard::{CloseReason, ErrorKind, Framing, Listen, Next, Server, handler_fn};
+use rustix::net::SocketAddrUnix;
+use socket2::{Domain, SockAddr, Socket, Type};
+use switchboard::{CloseReason, ErrorKind, Event, Framing, Listen, Next, Server, handler_fn};
 
 matrix! {
     a_file_that_a_dead_server_left_is_replaced: [unix unixgram];
@@ -26,6 +28,10 @@ matrix! {
     a_peer_that_does_not_read_its_datagrams_delays_nobody: [unixgram];
     replies_beyond_a_peers_queue_arrive_once_it_reads: [unixgram];
     a_long_reply_arrives_whole: [unix];
+    a_path_that_fills_the_whole_address_is_refused: [unix unixgram];
+    a_peer_whose_path_fills_the_whole_address_harms_nobody: [unix unixgram];
+    whoever_sends_to_a_server_that_has_ended_learns_it: [unixgram];
+    nobody_is_warned_of_a_receive_buffer_that_nothing_hangs_on: [unixgram];
 }
 
 fn upper() -> Server {
@@ -236,4 +242,64 @@ fn a_client_of_the_shell_is_served() {
     client.read_to_string(&mut all).expect("an orderly end");
     assert_eq!(all, "ONE\nTWO\n");
     drop(server);
+}
+
+/// A path of 108 bytes: one that the system takes, but has no room to end with a NUL.
+fn longest_path() -> PathBuf {
+    let beginning = socket_path("long").into_os_string();
+    let rest = 108 - beginning.len();
+    let path = [beginning.as_encoded_bytes(), &vec![b'x'; rest]].concat();
+    PathBuf::from(String::from_utf8(path).expect("text"))
+}
+
+fn a_path_that_fills_the_whole_address_is_refused(on: On) {
+    let path = longest_path();
+    let refused = at(on, &path).bind().expect_err("others could not read it");
+    assert!(refused.to_string().ends_with("too long for a Unix socket, which takes 107 bytes"));
+    assert!(!path.exists());
+}
+
+fn a_peer_whose_path_fills_the_whole_address_harms_nobody(on: On) {
+    let server = on.spawn(upper());
+    let path = longest_path();
+    let kind = if on.is_datagram() { Type::DGRAM } else { Type::STREAM };
+    let peer = Socket::new(Domain::UNIX, kind, None).expect("a socket");
+    rustix::net::bind(&peer, &SocketAddrUnix::new(&path).expect("it fits")).expect("bound");
+    let name = server.addresses()[0].unix_name().expect("a name").path().expect("a path");
+    peer.connect(&SockAddr::unix(name).expect("a name")).expect("connected");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    peer.send(b"hello\n").expect("sent");
+    if !on.is_datagram() {
+        let mut answer = [0; 6];
+        (&peer).read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HELLO\n");
+    }
+    // (A datagram of a peer without a name is not answered, but it is handled.)
+    eventually("it was heard", || server.stats().messages == 1);
+    assert_eq!(server.client().ask("others are served"), "OTHERS ARE SERVED");
+    fs::remove_file(path).expect("its own file");
+}
+
+fn whoever_sends_to_a_server_that_has_ended_learns_it(on: On) {
+    let path = socket_path("ended");
+    let server = Running::of(at(on, &path));
+    let client = server.client();
+    let Client::UnixGram(client) = &client else { panic!("a datagram client") };
+    let ask = || client.socket.send(b"x");
+    client.socket.connect(&path).expect("connected");
+    ask().expect("somebody is there");
+    server.drain(PATIENCE);
+    let refused = ask().expect_err("nobody is there");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+fn nobody_is_warned_of_a_receive_buffer_that_nothing_hangs_on(on: On) {
+    let warned = Arc::new(AtomicUsize::new(0));
+    let count = warned.clone();
+    let server = on.spawn(upper().observer(move |event: &Event<'_>| {
+        let warns = matches!(event, Event::SmallReceiveBuffer { .. });
+        count.fetch_add(usize::from(warns), Ordering::SeqCst);
+    }));
+    assert_eq!(server.client().ask("x"), "X");
+    assert_eq!(warned.load(Ordering::SeqCst), 0);
 }

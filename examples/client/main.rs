@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --example client -- tcp://127.0.0.1:9999
 //! printf 'hello\n' | cargo run --example client -- udp://127.0.0.1:9999
+//! cargo run --example client -- unix:/tmp/echo.sock
 //! ```
 //! At the end of the input it finishes sending, prints what still comes, and leaves when the server
 //! closes; over datagrams, which have no end, after `--linger`.
@@ -29,7 +30,7 @@ use wire::Wire;
 /// Sends what is typed to a server, and prints what comes back.
 #[derive(Parser, Debug)]
 struct Cli {
-    /// The server: tcp://HOST:PORT or udp://HOST:PORT
+    /// The server: tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unixgram:PATH or unix:@NAME (abstract)
     url: Url,
 
     /// How messages are cut out of a stream: raw, lines, len-le32, len-be32, len-be16, len-varint,

@@ -5,15 +5,17 @@ use std::str::FromStr;
 
 use switchboard::Framing;
 
-use crate::common::{Transport, Url};
+use crate::common::Url;
 
 /// An address, and settings that go before the program's options. They are said once each, in any
-/// order, with `&` between them.
+/// order, with `&` between them. They begin at the first `?`: a path with one cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenUrl {
     pub(crate) url: Url,
     pub(crate) framing: Option<Framing>,
     pub(crate) max_frame: Option<NonZeroUsize>,
+    /// The permissions of a Unix socket's file.
+    pub(crate) mode: Option<u32>,
 }
 
 impl FromStr for ListenUrl {
@@ -24,14 +26,11 @@ impl FromStr for ListenUrl {
             Some((url, query)) => (url, Some(query)),
             None => (text, None),
         };
-        let mut listen = Self { url: url.parse()?, framing: None, max_frame: None };
+        let mut listen = Self { url: url.parse()?, framing: None, max_frame: None, mode: None };
         for setting in query.into_iter().flat_map(|query| query.split('&')) {
             listen.set(setting)?;
         }
-        if listen.url.transport == Transport::Udp && query.is_some() {
-            return Err("a datagram is a message as it is: no setting has a meaning there".into());
-        }
-        Ok(listen)
+        listen.check().map(|()| listen)
     }
 }
 
@@ -49,9 +48,30 @@ impl ListenUrl {
                 let why = |_| format!("max-frame: {value:?} is no number of bytes above 0");
                 once(key, &mut self.max_frame, value.parse().map_err(why)?)
             }
-            _ => Err(format!("unknown setting {key:?}; there are framing and max-frame")),
+            "mode" => once(key, &mut self.mode, permissions(value)?),
+            _ => Err(format!("unknown setting {key:?}; there are framing, max-frame and mode")),
         }
     }
+
+    /// Whether each setting has a meaning for the listener.
+    fn check(&self) -> Result<(), String> {
+        let frames = self.framing.is_some() || self.max_frame.is_some();
+        if frames && self.url.is_datagram() {
+            return Err("a datagram is a message as it is: no framing has a meaning there".into());
+        }
+        if self.mode.is_some() && !self.url.has_a_file() {
+            return Err("mode is for the file of a Unix socket, and there is none".into());
+        }
+        Ok(())
+    }
+}
+
+/// Octal, as chmod has them.
+fn permissions(text: &str) -> Result<u32, String> {
+    let digits = (3..=4).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let mode = digits.then(|| u32::from_str_radix(text, 8).ok()).flatten();
+    mode.filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| format!("mode: {text:?} is no permissions; write them in octal, as in 660"))
 }
 
 fn once<T>(key: &str, place: &mut Option<T>, value: T) -> Result<(), String> {

@@ -11,4 +11,4 @@ pub(crate) use listen_url::ListenUrl;
 pub(crate) use options::ServerOptions;
 pub(crate) use report::{run, say};
 pub(crate) use timeout::{Span, Timeout};
-pub(crate) use url::{Transport, Url};
+pub(crate) use url::Url;

@@ -102,9 +102,13 @@ impl ServerOptions {
     /// What a listener's own settings do not say, the options do.
     fn listener(&self, url: &ListenUrl) -> Listen {
         let framing = url.framing.clone().unwrap_or_else(|| self.framing.clone());
-        url.url.listen().framing(match url.max_frame.or(self.max_frame) {
+        let listen = url.url.listen().framing(match url.max_frame.or(self.max_frame) {
             Some(bytes) => framing.max_frame(bytes.get()),
             None => framing,
-        })
+        });
+        match url.mode {
+            Some(mode) => listen.mode(mode),
+            None => listen,
+        }
     }
 }

@@ -77,6 +77,33 @@ impl Marks {
 /// many bytes wait as may.
 ///
 /// A handler's own replies are not subject to it: they wait for the peer, up to the write timeout.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Next, Overflow, Server, handler_fn};
+///
+/// let (give, take) = mpsc::sync_channel(1);
+/// let server = Server::new(move |_peer| {
+///     let give = give.clone();
+///     handler_fn(move |_message, cx| {
+///         let _ = give.try_send(cx.remote());
+///         Ok(Next::Continue)
+///     })
+/// });
+/// let server = MemoryServer::new(server.outbox_limit(4096).overflow(Overflow::DropOldest));
+/// let mut client = server.connect();
+/// client.send("hello");
+/// client.stop_reading();
+/// let remote = take.try_recv()?;
+/// for number in 0..5000 {
+///     remote.send(format!("{number};")).expect("older ones make room");
+/// }
+/// client.read_on();
+/// assert!(client.received().ends_with(b"4998;4999;"));
+/// assert!(server.stats().messages_skipped > 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Overflow {

@@ -31,6 +31,16 @@ pub struct Error {
 }
 
 /// What kind of failure an [`Error`] is.
+///
+/// ```
+/// use switchboard::{ErrorKind, Next, Server, handler_fn};
+///
+/// let server = || Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// assert_eq!(server().bind().unwrap_err().kind(), ErrorKind::Config, "nothing to listen on");
+/// let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+/// let error = server().tcp(taken.local_addr().unwrap()).bind().unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Listen);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -47,6 +57,20 @@ pub enum ErrorKind {
 }
 
 /// What starting or serving a server returns.
+///
+/// ```
+/// use switchboard::{Next, ServerHandle, TcpServer, handler_fn};
+///
+/// fn start() -> switchboard::Result<ServerHandle> {
+///     let server = TcpServer::bind("127.0.0.1:0", |_peer| {
+///         handler_fn(|_message, _cx| Ok(Next::Continue))
+///     })?;
+///     Ok(server.spawn()?)
+/// }
+///
+/// start()?.stop();
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -86,6 +110,14 @@ impl Error {
     }
 
     /// What was being done, without the system's answer: `cannot listen on tcp://127.0.0.1:80`.
+    ///
+    /// ```
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let error = server.tcp("no-port-in-here").bind().unwrap_err();
+    /// assert_eq!(error.doing(), "cannot listen on tcp://no-port-in-here");
+    /// ```
     #[must_use]
     pub fn doing(&self) -> &str {
         &self.doing

@@ -10,7 +10,7 @@ use std::fmt;
 /// assert_eq!(CloseReason::SlowRead.fault(), Some(Fault::Peer));
 /// assert_eq!(CloseReason::Done.fault(), None);
 /// assert_eq!(FrameError::Unfinished { have: 3 }.fault(), Fault::Peer);
-/// assert_eq!(Fault::Peer.to_string(), "peer");
+/// assert_eq!(Fault::Peer.name(), "peer");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -1,6 +1,7 @@
 //! Who is there: the other end of a connection or of datagrams, and the address it came to.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 /// let address = Address::Unix(UnixName::new("/run/echo.sock"));
 /// assert_eq!(address.to_string(), "unix:/run/echo.sock");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Address {
     /// A TCP listener or connection.
@@ -84,6 +85,31 @@ impl Address {
     }
 }
 
+/// In as few steps as can be: each datagram looks for its peer by this.
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let transport = u32::from(self.is_datagram());
+        match self {
+            Self::Tcp(addr) | Self::Udp(addr) => {
+                let port = u32::from(addr.port()) << 1 | transport;
+                match addr.ip() {
+                    IpAddr::V4(ip) => {
+                        state.write_u64(u64::from(u32::from(ip)) << 32 | u64::from(port));
+                    }
+                    IpAddr::V6(ip) => {
+                        state.write_u128(ip.into());
+                        state.write_u32(port);
+                    }
+                }
+            }
+            Self::Unix(name) | Self::UnixGram(name) => {
+                state.write_u32(transport);
+                name.hash(state);
+            }
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,6 +126,13 @@ impl fmt::Display for Address {
 ///
 /// It is shown as it is written on command lines, `@` before an abstract name, control characters
 /// escaped: a peer chooses its own name.
+///
+/// ```
+/// use switchboard::{Address, UnixName};
+///
+/// let name = UnixName::new("/run/echo.sock");
+/// assert_eq!(Address::Unix(name).to_string(), "unix:/run/echo.sock");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UnixName(Name);
 
@@ -234,6 +267,29 @@ pub struct Credentials {
 /// The other end of a connection, or the sender of datagrams, and the address it came to.
 ///
 /// IPv4 addresses are in their own form, also where an IPv6 listener with `dual_stack` serves them.
+///
+/// ```
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Address, Next, Server, handler_fn};
+///
+/// let server = Server::new(|peer| {
+///     println!("{} has come to {}", peer.address(), peer.local());
+///     assert_eq!(peer.ip(), peer.socket_addr().map(|addr| addr.ip()));
+///     assert!(!peer.is_datagram());
+///     let who = match (peer.socket_addr(), peer.credentials()) {
+///         (Some(addr), _) => format!("port {}", addr.port()),
+///         (None, Some(credentials)) => format!("user {}", credentials.uid),
+///         (None, None) => "nobody".to_owned(),
+///     };
+///     handler_fn(move |_message, cx| {
+///         cx.send(&who);
+///         Ok(Next::Continue)
+///     })
+/// });
+/// let ada = Address::Tcp("192.0.2.7:4321".parse().unwrap());
+/// let mut client = MemoryServer::new(server).connect_from(ada, 0);
+/// assert_eq!(client.ask("who am I?"), "port 4321");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
     addr: Address,
@@ -319,6 +375,21 @@ fn canonical(address: Address) -> Address {
 /// The number of a connection or of a datagram session, unique in its server.
 ///
 /// Not guaranteed: any order between numbers.
+///
+/// ```
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| {
+///     handler_fn(|_message, cx| {
+///         cx.send(cx.id().to_string());
+///         Ok(Next::Continue)
+///     })
+/// });
+/// let server = MemoryServer::new(server);
+/// let (mut ada, mut bob) = (server.connect(), server.connect());
+/// assert_ne!(ada.ask("my number?"), bob.ask("my number?").into_bytes());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub(crate) u64);
 

@@ -7,6 +7,19 @@ use crate::fault::Fault;
 /// Why a connection, or a session of datagrams, ended. Every one ends for exactly one of these.
 ///
 /// Those that a later feature brings are named already, so that a `match` on them stays true.
+///
+/// ```
+/// use switchboard::{CloseReason, Fault, Next, handler_fn, testing};
+///
+/// let mut client = testing::connect(handler_fn(|_message, _cx| {
+///     Err(std::io::Error::other("the disk is full"))
+/// }));
+/// client.send("hello");
+/// let reason = client.close_reason().expect("an error ends a connection");
+/// assert_eq!(reason, CloseReason::HandlerErr("the disk is full".to_owned()));
+/// assert_eq!(reason.to_string(), "handler-err: the disk is full");
+/// assert_eq!((reason.name(), reason.fault()), ("handler-err", Some(Fault::Handler)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {

@@ -10,13 +10,13 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::support::{DEADLINE, Ended, Program, example};
 
 /// A client whose input is ours.
-struct Client {
-    program: Program,
+pub(crate) struct Client {
+    pub(crate) program: Program,
     input: Option<ChildStdin>,
 }
 
 impl Client {
-    fn start(url: &str, options: &[&str]) -> Self {
+    pub(crate) fn start(url: &str, options: &[&str]) -> Self {
         let mut command = Command::new(example("client"));
         command.arg(url).args(options).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut program = Program::start(&mut command);
@@ -24,20 +24,20 @@ impl Client {
         Self { program, input }
     }
 
-    fn types(&mut self, text: &str) {
+    pub(crate) fn types(&mut self, text: &str) {
         let input = self.input.as_mut().expect("the input is open");
         input.write_all(text.as_bytes()).expect("typed");
     }
 
     /// Nothing more is typed.
-    fn leaves(mut self) -> Ended {
+    pub(crate) fn leaves(mut self) -> Ended {
         self.input = None;
         self.program.end()
     }
 }
 
 /// Types all at once, and returns what was printed.
-fn printed(url: &str, options: &[&str], typed: &str) -> Vec<String> {
+pub(crate) fn printed(url: &str, options: &[&str], typed: &str) -> Vec<String> {
     let mut client = Client::start(url, options);
     client.types(typed);
     let ended = client.leaves();

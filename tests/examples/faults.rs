@@ -11,8 +11,14 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{DEADLINE, Program, ask, connect, datagrams, example, exchange, expect, say};
 
-const SERVERS: [&str; 5] =
-    ["echo_server", "over_server", "custom_protocol", "conversation", "datagram_service"];
+const SERVERS: [&str; 6] = [
+    "echo_server",
+    "over_server",
+    "custom_protocol",
+    "conversation",
+    "datagram_service",
+    "broadcast",
+];
 
 /// Exit status 2, a line on stderr that says this, and nothing on stdout.
 fn refused(name: &str, args: &[&str], because: &str) {
@@ -26,11 +32,14 @@ fn refused(name: &str, args: &[&str], because: &str) {
 #[test]
 fn wrong_addresses_are_refused_with_a_reason() {
     let cases = [
-        ("127.0.0.1", "write tcp://HOST:PORT or udp://HOST:PORT"),
+        ("127.0.0.1", "write tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH"),
         ("127.0.0.1:9999", "unknown scheme \"127.0.0.1\""),
         ("tls://127.0.0.1:0", "unknown scheme \"tls\""),
-        ("unix:/tmp/socket", "unix: is not supported yet"),
-        ("unixgram:/tmp/socket", "unixgram: is not supported yet"),
+        ("unix", "unix:PATH or unixgram:PATH"),
+        ("unix:", "the path is missing"),
+        ("unixgram:", "the path is missing"),
+        ("unix:@", "the abstract name is missing"),
+        ("Unix:/tmp/socket", "unknown scheme \"Unix\""),
         ("tcp:127.0.0.1:0", "write tcp://HOST:PORT"),
         ("tcp://127.0.0.1", "\"127.0.0.1\" has no port"),
         ("tcp://127.0.0.1:", "\"\" is no port"),
@@ -51,6 +60,8 @@ fn wrong_addresses_are_refused_with_a_reason() {
     }
     let why = "no settings are taken from an address here";
     refused("client", &["tcp://127.0.0.1:1?framing=lines"], why);
+    refused("client", &["unix:/tmp/is-it-here?"], why);
+    refused("conversation", &["--listen", "unix:/tmp/socket?mode=660"], why);
 }
 
 #[test]
@@ -59,7 +70,7 @@ fn wrong_settings_of_a_listener_are_refused_with_a_reason() {
         ("", "\"\": write settings as ?framing=lines&max-frame=512"),
         ("lines", "\"lines\": write settings as ?framing=lines&max-frame=512"),
         ("framing=lines&", "\"\": write settings as"),
-        ("encoding=gbk", "unknown setting \"encoding\"; there are framing and max-frame"),
+        ("encoding=gbk", "unknown setting \"encoding\"; there are framing, max-frame and mode"),
         ("Framing=lines", "unknown setting \"Framing\""),
         ("framing=line", "unknown framing \"line\"; choose one of raw, lines"),
         ("framing=", "unknown framing \"\""),
@@ -75,8 +86,19 @@ fn wrong_settings_of_a_listener_are_refused_with_a_reason() {
         refused("echo_server", &["--listen", &url], because);
         refused("over_server", &["--listen", &url], because);
     }
-    let url = "udp://127.0.0.1:0?framing=lines";
-    refused("echo_server", &["--listen", url], "a datagram is a message as it is");
+    for url in ["udp://127.0.0.1:0?framing=lines", "unixgram:/tmp/socket?max-frame=5"] {
+        refused("echo_server", &["--listen", url], "a datagram is a message as it is");
+    }
+    for mode in ["", "66", "+66", "0o660", "668", "1777", "00660", "rw-"] {
+        let url = format!("unix:/tmp/socket?mode={mode}");
+        let because = format!("mode: \"{mode}\" is no permissions; write them in octal, as in 660");
+        refused("echo_server", &["--listen", &url], &because);
+    }
+    for url in ["tcp://127.0.0.1:0", "udp://127.0.0.1:0", "unix:@name", "unixgram:@name"] {
+        let because = "mode is for the file of a Unix socket, and there is none";
+        refused("over_server", &["--listen", &format!("{url}?mode=660")], because);
+    }
+    refused("echo_server", &["--listen", "unix:?framing=lines"], "the path is missing");
     refused("echo_server", &["--listen", "tcp://127.0.0.1?framing=lines"], "has no port");
 }
 
@@ -181,6 +203,11 @@ fn the_first_line_of_the_log_says_how_to_stop() {
         let first = server.log_line("");
         assert!(first.contains("Ctrl-C or SIGTERM"), "{name}: {first}");
     }
+    let mut tiny = Command::new(example("tiny_echo"));
+    tiny.arg("127.0.0.1:0").env_remove("RUST_LOG").stderr(Stdio::piped());
+    let tiny = Program::start(&mut tiny);
+    let first = tiny.log_line("");
+    assert!(first.contains("Ctrl-C or SIGTERM"), "tiny_echo: {first}");
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Clients that are not ours: those of Python's documentation, and netcat.
+//! Clients that are not ours: those of Python's documentation, netcat, socat.
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use crate::support::{Program, connect, example, say};
+use crate::unix::{in_a_file, on_both};
 
 /// The TCP client in the documentation of Python's `socketserver`, word for word.
 const PYTHON_TCP: &str = r#"
@@ -139,6 +140,72 @@ fn netcat() {
         let ended = nc.end();
         assert_eq!((ended.status.code(), ended.stdout), (Some(0), vec!["HELLO".to_owned()]));
     }
+    server.drain();
+}
+
+/// Both kinds of Unix sockets, as Python's documentation of `socket` has them. Whoever sends datagrams needs
+/// a name of its own to be answered: here one that the system chooses.
+const PYTHON_UNIX: &str = r#"
+import socket
+import sys
+
+with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+    sock.connect(sys.argv[1])
+    sock.sendall(b"hello")
+    print(sock.recv(1024).decode())
+
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+    sock.bind("")
+    sock.sendto(b"world", sys.argv[2])
+    print(sock.recv(1024).decode())
+"#;
+
+#[test]
+fn pythons_unix_sockets() {
+    if !is_there("python3", "--version") {
+        return;
+    }
+    let (stream, gram) = (in_a_file(), in_a_file());
+    let mut server = on_both("echo_server", &stream, &gram, &[]);
+    let mut python = Command::new("python3");
+    python.args(["-c", PYTHON_UNIX, &stream, &gram]).stderr(Stdio::piped());
+    let ended = Program::start(&mut python).end();
+    assert_eq!(ended.stdout, ["HELLO", "WORLD"], "{ended:?}");
+    server.drain();
+}
+
+/// Runs a program that sends a line and prints what comes back.
+fn hello(program: &str, args: &[&str]) {
+    let mut command = Command::new(program);
+    let mut caller =
+        Program::start(command.args(args).stdin(Stdio::piped()).stderr(Stdio::piped()));
+    caller.input().expect("its input").write_all(b"hello\n").expect("written");
+    let ended = caller.end();
+    let expected = (Some(0), vec!["HELLO".to_owned()]);
+    assert_eq!((ended.status.code(), ended.stdout), expected, "{program} {args:?}");
+}
+
+#[test]
+fn netcat_over_unix_sockets() {
+    if !is_there("nc", "-h") {
+        return;
+    }
+    let (stream, gram) = (in_a_file(), in_a_file());
+    let mut server = on_both("echo_server", &stream, &gram, &[]);
+    hello("nc", &["-N", "-U", &stream]);
+    hello("nc", &["-u", "-w1", "-U", &gram]);
+    server.drain();
+}
+
+#[test]
+fn socat_over_unix_sockets() {
+    if !is_there("socat", "-V") {
+        return;
+    }
+    let (stream, gram, own) = (in_a_file(), in_a_file(), in_a_file());
+    let mut server = on_both("echo_server", &stream, &gram, &[]);
+    hello("socat", &["-", &format!("UNIX-CONNECT:{stream}")]);
+    hello("socat", &["-t1", "-", &format!("UNIX-SENDTO:{gram},bind={own}")]);
     server.drain();
 }
 

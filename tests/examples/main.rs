@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod broadcast;
 mod client;
 mod echo;
 mod faults;
@@ -10,3 +11,4 @@ mod foreign;
 mod memory;
 mod over;
 mod services;
+mod unix;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use socket2::SockRef;
 
 /// Longer than anything here takes on a busy machine, and shorter than a person's patience.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -37,17 +39,27 @@ pub(crate) struct Ended {
 ///
 /// `cargo test` builds all examples; `cargo test --test examples` builds none, and leaves old ones.
 pub(crate) fn example(name: &str) -> PathBuf {
+    built(&["--example", name], &Path::new("examples").join(name))
+}
+
+/// The built load tester.
+pub(crate) fn load_tester() -> PathBuf {
+    built(&["--package", "switchboard-load"], Path::new("switchboard-load"))
+}
+
+/// A program in the folder of the profile that this test was built with; built now if it is not fresh.
+fn built(what: &[&str], path: &Path) -> PathBuf {
     let exe = std::env::current_exe().expect("the path of this test");
     // target/<profile>/deps/<this test>
     let profile = exe.ancestors().nth(2).expect("a profile's folder");
-    let path = profile.join("examples").join(name);
+    let path = profile.join(path);
     if !is_fresh(&path) {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--example", name]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.arg("build").args(what).current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             cargo.arg("--release");
         }
-        assert!(cargo.status().expect("cargo runs").success(), "{name} is built");
+        assert!(cargo.status().expect("cargo runs").success(), "{what:?} is built");
     }
     path
 }
@@ -115,6 +127,11 @@ impl Program {
         let addr = line.strip_prefix("listening on ").and_then(|url| url.strip_prefix(scheme));
         let addr = addr.unwrap_or_else(|| panic!("{line:?} names a {scheme} listener"));
         addr.parse().expect("an address with its port")
+    }
+
+    /// Expects it to say that it listens there, for the next listener.
+    pub(crate) fn listens_on(&self, url: &str) {
+        assert_eq!(self.line(), format!("listening on {url}"));
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -194,20 +211,20 @@ pub(crate) fn exchange(addr: SocketAddr, sent: &[u8]) -> String {
 }
 
 /// What comes until the server closes.
-pub(crate) fn rest(stream: &mut TcpStream) -> String {
+pub(crate) fn rest(stream: &mut impl Read) -> String {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("text, and then the end");
     text
 }
 
 /// Sends this and expects exactly that.
-pub(crate) fn say(stream: &mut TcpStream, sent: &[u8], expected: &[u8]) {
+pub(crate) fn say(stream: &mut (impl Read + Write), sent: &[u8], expected: &[u8]) {
     stream.write_all(sent).expect("sent");
     expect(stream, expected);
 }
 
 /// Expects exactly this next.
-pub(crate) fn expect(stream: &mut TcpStream, expected: &[u8]) {
+pub(crate) fn expect(stream: &mut impl Read, expected: &[u8]) {
     let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).expect("an answer in time");
     let (answer, expected) = (String::from_utf8_lossy(&answer), String::from_utf8_lossy(expected));
@@ -224,15 +241,15 @@ pub(crate) fn datagrams(addr: SocketAddr) -> UdpSocket {
 }
 
 /// Sends one datagram and returns the next one.
-pub(crate) fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
-    socket.send(question).expect("sent");
+pub(crate) fn ask(socket: &impl AsFd, question: &[u8]) -> Vec<u8> {
+    SockRef::from(socket).send(question).expect("sent");
     hear(socket)
 }
 
 /// The next datagram.
-pub(crate) fn hear(socket: &UdpSocket) -> Vec<u8> {
+pub(crate) fn hear(socket: &impl AsFd) -> Vec<u8> {
     let mut answer = vec![0; 65_535];
-    let length = socket.recv(&mut answer).expect("an answer in time");
+    let length = (&*SockRef::from(socket)).read(&mut answer).expect("an answer in time");
     answer.truncate(length);
     answer
 }

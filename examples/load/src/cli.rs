@@ -64,7 +64,7 @@ pub(crate) struct CompareArgs {
 /// What to send to whom.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH
+    /// tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH (@NAME: abstract)
     #[arg(value_name = "URL")]
     pub(crate) url: Option<String>,
     /// What to do: pingpong, pipelined, short, idle:N, churn, slowloris, drain, soak or chat

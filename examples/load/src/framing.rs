@@ -1,7 +1,7 @@
 //! Messages in a byte stream: writing them with their frame, and finding the replies again.
 use crate::proof::filler::Match;
 use crate::proof::id::{HEADER, Id, MARK};
-use crate::proof::{Expect, Proof};
+use crate::proof::{Expect, Promise, Proof};
 
 /// How messages are told apart in a stream. Datagrams need none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,29 @@ impl Framing {
         }
     }
 
+    /// Whether `bytes` begin with the promised reply in its frame: how many bytes to go on by.
+    #[inline]
+    pub(crate) fn kept(
+        self,
+        bytes: &[u8],
+        proof: &Proof,
+        (promise, front): (&Promise, u64),
+    ) -> Option<usize> {
+        match self {
+            Self::Lines => {
+                let end = proof.kept(promise, front, bytes)?;
+                (bytes.get(end) == Some(&b'\n')).then_some(end + 1)
+            }
+            Self::Length { bytes: width, big } => {
+                let width = usize::from(width);
+                let len = announced(bytes, width, big)?;
+                let end = proof.kept(promise, front, &bytes[width..])?;
+                (len == end as u64).then_some(width + end)
+            }
+            Self::Fixed(_) | Self::Raw => proof.kept(promise, front, bytes),
+        }
+    }
+
     /// Finds the first reply in `bytes`, which are not empty.
     #[inline]
     pub(crate) fn next(self, bytes: &[u8], proof: &Proof) -> Piece {
@@ -116,15 +139,20 @@ fn next_line(bytes: &[u8], proof: &Proof) -> Piece {
     }
 }
 
-fn next_prefixed(bytes: &[u8], width: usize, big: bool, proof: &Proof) -> Piece {
-    let Some(prefix) = bytes.get(..width) else { return Piece::Partial };
+/// The length that a prefix of this width tells.
+fn announced(bytes: &[u8], width: usize, big: bool) -> Option<u64> {
+    let prefix = bytes.get(..width)?;
     let mut value = [0; 8];
     if big {
         value[8 - width..].copy_from_slice(prefix);
     } else {
         value[..width].copy_from_slice(prefix);
     }
-    let len = if big { u64::from_be_bytes(value) } else { u64::from_le_bytes(value) };
+    Some(if big { u64::from_be_bytes(value) } else { u64::from_le_bytes(value) })
+}
+
+fn next_prefixed(bytes: &[u8], width: usize, big: bool, proof: &Proof) -> Piece {
+    let Some(len) = announced(bytes, width, big) else { return Piece::Partial };
     if len > (proof.reply_max() + 65_536) as u64 {
         return Piece::Senseless;
     }

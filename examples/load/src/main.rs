@@ -26,6 +26,7 @@ mod setup;
 mod slo;
 mod tally;
 mod target;
+mod ticks;
 mod units;
 mod verdict;
 

@@ -3,6 +3,7 @@ use hdrhistogram::Histogram;
 
 use crate::books::{Books, Extra, Fate};
 use crate::proof::window::Times;
+use crate::ticks::Ticks;
 
 /// Latencies from one microsecond to a hundred seconds, in nanoseconds.
 const LEAST: u64 = 1_000;
@@ -117,24 +118,13 @@ pub(crate) struct Tally {
     /// When an open loop does not shift, planned and written times differ; else one histogram serves both.
     pub(crate) open_loop: bool,
     earlier: Books,
-    pending: Latency,
-    pending_count: u64,
+    /// What has been measured since the second began; not in the histograms yet.
+    response: Ticks,
+    service: Ticks,
 }
 
 fn record(histogram: &mut Histogram<u64>, value: u64) {
     histogram.saturating_record(value);
-}
-
-fn record_n<C: hdrhistogram::Counter>(histogram: &mut Histogram<C>, value: u64, count: C) {
-    histogram.saturating_record_n(value, count);
-}
-
-/// What replies that came together have in common.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Latency {
-    response: u64,
-    service: u64,
-    measured: bool,
 }
 
 impl Tally {
@@ -151,51 +141,45 @@ impl Tally {
             full: 0,
             open_loop,
             earlier: Books::default(),
-            pending: Latency::default(),
-            pending_count: 0,
+            response: Ticks::new(),
+            service: Ticks::new(),
         }
     }
 
-    /// A right reply has come, in time or late.
+    /// A right reply has come in time.
     #[inline]
-    pub(crate) fn answered(&mut self, times: Times, now: u64, fate: Fate) {
-        self.books.settle(fate);
+    pub(crate) fn answered(&mut self, times: Times, now: u64) {
+        self.books.settle(Fate::Ok);
         self.latency(times, now);
-        if times.planned >= self.measure_from && now <= self.measure_until {
-            self.measured += u64::from(fate == Fate::Ok);
-        }
+        self.measured += u64::from(times.planned >= self.measure_from && now <= self.measure_until);
     }
 
-    /// Notes how long a right reply took. Replies that came together often took the same time: those are noted at once.
+    /// Notes how long a right reply took.
     #[inline]
     pub(crate) fn latency(&mut self, times: Times, now: u64) {
-        let same = Latency {
-            response: now.saturating_sub(times.planned),
-            service: now.saturating_sub(times.sent),
-            measured: times.planned >= self.measure_from,
-        };
-        if same == self.pending {
-            self.pending_count += 1;
+        let response = now.saturating_sub(times.planned);
+        if times.planned < self.measure_from {
+            self.interval.response.saturating_record(response);
             return;
         }
-        self.settle_latency();
-        self.pending = same;
-        self.pending_count = 1;
+        if !self.response.count(response) {
+            self.interval.response.saturating_record(response);
+            self.histograms.response.saturating_record(response);
+        }
+        let service = now.saturating_sub(times.sent);
+        if self.open_loop && !self.service.count(service) {
+            self.histograms.service.saturating_record(service);
+        }
     }
 
-    /// Puts what `latency` has collected into the histograms.
+    /// Puts what `latency` has counted into the histograms.
     pub(crate) fn settle_latency(&mut self) {
-        let count = std::mem::take(&mut self.pending_count);
-        if count == 0 {
-            return;
-        }
-        let Latency { response, service, measured } = self.pending;
-        record_n(&mut self.interval.response, response, count as u32);
-        if measured {
-            record_n(&mut self.histograms.response, response, count);
-            if self.open_loop {
-                record_n(&mut self.histograms.service, service, count);
-            }
+        self.response.add_to(&mut self.interval.response);
+        self.response.add_to(&mut self.histograms.response);
+        self.response.clear();
+        if self.open_loop {
+            self.service.add_to(&mut self.histograms.service);
+            self.service.clear();
         }
     }
 

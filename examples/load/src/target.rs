@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 /// Asked of the kernel for every datagram socket; what it grants is its own affair.
 const DATAGRAM_BUFFER: usize = 4 << 20;
 
-/// A server's address.
+/// A server's address. A Unix path that begins with `@` is a name in the abstract namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Tcp(SocketAddr),
@@ -69,7 +69,7 @@ impl Target {
             found.first().copied().ok_or_else(|| format!("'{url}': no such host"))
         };
         let path = |rest: &str| match rest.strip_prefix("//").unwrap_or(rest) {
-            "" => Err(format!("'{url}': no path")),
+            "" | "@" => Err(format!("'{url}': no path")),
             path if path.len() > 107 => {
                 Err(format!("'{url}': a socket's path has at most 107 bytes"))
             }
@@ -112,10 +112,19 @@ impl Target {
         }
     }
 
-    fn sock_addr(&self) -> io::Result<SockAddr> {
+    /// Where it is, as the system has it.
+    ///
+    /// # Errors
+    /// A name is too long.
+    pub(crate) fn sock_addr(&self) -> io::Result<SockAddr> {
         match self {
             Self::Tcp(addr) | Self::Udp(addr) => Ok(SockAddr::from(*addr)),
-            Self::Unix(path) | Self::UnixGram(path) => SockAddr::unix(path),
+            Self::Unix(path) | Self::UnixGram(path) => {
+                match path.to_str().and_then(|path| path.strip_prefix('@')) {
+                    Some(name) => SockAddr::unix(format!("\0{name}")),
+                    None => SockAddr::unix(path),
+                }
+            }
         }
     }
 
@@ -235,12 +244,14 @@ mod tests {
 
     #[test]
     fn urls_name_four_kinds_of_servers_and_nothing_else() {
-        for good in ["tcp://127.0.0.1:9", "udp://[::1]:9", "unix:/tmp/s", "unixgram:/tmp/s"] {
+        for good in ["tcp://127.0.0.1:9", "udp://[::1]:9", "unix:/tmp/s", "unixgram:@s"] {
             assert_eq!(Target::parse(good).expect(good).to_string(), good);
         }
         assert!(Target::parse("tcp://localhost:80").expect("localhost").is_local());
         assert!(!Target::parse("udp://192.0.2.1:80").expect("an address").is_local());
-        for bad in ["", "http://127.0.0.1:9", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "unix:"] {
+        for bad in
+            ["", "http://127.0.0.1:9", "tcp://127.0.0.1", "tcp://127.0.0.1:x", "unix:", "unix:@"]
+        {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
     }

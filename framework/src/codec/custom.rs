@@ -103,6 +103,50 @@ pub trait Codec: Send + Sync + 'static {
 }
 
 /// What a [`Codec`] remembers of one stream between two reads; its example shows one.
+///
+/// # Examples
+///
+/// Pairs of bytes; a single one that is left at the end is a message as well.
+///
+/// ```
+/// use switchboard::codec::{Codec, Decode, Decoded, EncodeError, FrameError, FrameReader, Framing};
+///
+/// struct Pairs;
+///
+/// impl Codec for Pairs {
+///     fn decoder(&self) -> Box<dyn Decode> {
+///         Box::new(Self)
+///     }
+///
+///     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+///         out.extend_from_slice(message);
+///         Ok(())
+///     }
+/// }
+///
+/// impl Decode for Pairs {
+///     fn decode(&mut self, bytes: &[u8]) -> Result<Decoded, FrameError> {
+///         Ok(match bytes.len() {
+///             0 | 1 => Decoded::Incomplete,
+///             _ => Decoded::Frame { body: 0..2, consumed: 2 },
+///         })
+///     }
+///
+///     fn decode_end(&mut self, bytes: &[u8]) -> Result<Decoded, FrameError> {
+///         match bytes.len() {
+///             1 => Ok(Decoded::Frame { body: 0..1, consumed: 1 }),
+///             _ => self.decode(bytes),
+///         }
+///     }
+/// }
+///
+/// let mut reader = FrameReader::new(&Framing::custom(Pairs));
+/// reader.feed(b"abc");
+/// assert_eq!(reader.next_frame(), Some(Ok(&b"ab"[..])));
+/// assert_eq!(reader.next_frame(), None);
+/// reader.end();
+/// assert_eq!(reader.next_frame(), Some(Ok(&b"c"[..])));
+/// ```
 pub trait Decode: Send + 'static {
     /// Looks for the first frame in `bytes`, which are all bytes that no earlier call consumed.
     ///

@@ -101,6 +101,12 @@ impl FrameError {
 
 impl FrameError {
     /// Whose fault it is: always the peer's.
+    ///
+    /// ```
+    /// use switchboard::{Fault, FrameError};
+    ///
+    /// assert_eq!(FrameError::NegativeLength { length: -1 }.fault(), Fault::Peer);
+    /// ```
     #[must_use]
     pub const fn fault(&self) -> Fault {
         Fault::Peer
@@ -189,6 +195,13 @@ impl EncodeError {
 
 impl EncodeError {
     /// Whose fault it is: always of whoever wanted it sent.
+    ///
+    /// ```
+    /// use switchboard::{Fault, Framing};
+    ///
+    /// let error = Framing::lines().max_frame(3).envelope(4).unwrap_err();
+    /// assert_eq!(error.fault(), Fault::Caller);
+    /// ```
     #[must_use]
     pub const fn fault(&self) -> Fault {
         Fault::Caller

@@ -103,9 +103,23 @@ pub enum Framing {
 
 impl Framing {
     /// The longest [`delimiter`](Self::delimiter), in bytes.
+    ///
+    /// ```
+    /// use switchboard::Framing;
+    ///
+    /// let written = format!("delimiter:{}", "2d".repeat(Framing::LONGEST_DELIMITER + 1));
+    /// assert!(written.parse::<Framing>().is_err());
+    /// ```
     pub const LONGEST_DELIMITER: usize = Delimiter::LONGEST;
 
     /// The largest [`fixed`](Self::fixed) length, in bytes: 1 GiB.
+    ///
+    /// ```
+    /// use switchboard::Framing;
+    ///
+    /// assert!(format!("fixed:{}", Framing::LARGEST_FIXED).parse::<Framing>().is_ok());
+    /// assert!(format!("fixed:{}", Framing::LARGEST_FIXED + 1).parse::<Framing>().is_err());
+    /// ```
     pub const LARGEST_FIXED: usize = Fixed::LARGEST;
 
     /// A message is what one read returned, as with `recv` in Python.
@@ -225,6 +239,32 @@ impl Framing {
     /// A framing of one's own; [`Codec`] has an example. A frame is at most 1 MiB.
     ///
     /// Clones of the framing share the codec, and are equal to each other and to no other.
+    ///
+    /// ```
+    /// use switchboard::codec::{Codec, Decode, Decoded, EncodeError, FrameError, Framing};
+    ///
+    /// struct Bytes;
+    ///
+    /// impl Codec for Bytes {
+    ///     fn decoder(&self) -> Box<dyn Decode> {
+    ///         Box::new(Self)
+    ///     }
+    ///     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    ///         out.extend_from_slice(message);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// impl Decode for Bytes {
+    ///     fn decode(&mut self, bytes: &[u8]) -> Result<Decoded, FrameError> {
+    ///         let whole = Decoded::Frame { body: 0..1, consumed: 1 };
+    ///         Ok(if bytes.is_empty() { Decoded::Incomplete } else { whole })
+    ///     }
+    /// }
+    ///
+    /// let mut decoder = Framing::custom(Bytes).decoder();
+    /// assert_eq!(decoder.decode(b"ab"), Ok(Decoded::Frame { body: 0..1, consumed: 1 }));
+    /// ```
     #[must_use]
     pub fn custom(codec: impl Codec) -> Self {
         Self::Custom(Custom::new(codec))

@@ -75,12 +75,17 @@ impl Guard {
 
     /// Whether a reply may be sent. If so it is remembered.
     pub(super) fn may_send(&mut self, peer: &Address, print: Print) -> bool {
-        if !self.peers.contains_key(peer) {
+        if self.peers.len() >= MOST_PEERS && !self.peers.contains_key(peer) {
             self.make_room();
-            self.round.push_back(peer.clone());
-            self.peers.insert(peer.clone(), Bounces::default());
         }
-        let Some(bounces) = self.peers.get_mut(peer) else { return true };
+        let Self { peers, round } = self;
+        let bounces = match peers.get_mut(peer) {
+            Some(bounces) => bounces,
+            None => {
+                round.push_back(peer.clone());
+                peers.entry(peer.clone()).or_default()
+            }
+        };
         bounces.touched = true;
         if bounces.count >= BOUNCES {
             bounces.count = 0;

@@ -33,6 +33,8 @@ pub(super) struct Turn<'a> {
     heard: Option<Print>,
     /// Handlers that took over since the last datagram.
     pub(super) switches: usize,
+    /// The peer was heard in this turn.
+    heard_any: bool,
 }
 
 /// Runs one turn of a session, made for these reasons, with the datagram that was just received if there
@@ -45,9 +47,15 @@ pub(crate) fn run(
     host: &dyn Host,
 ) -> After {
     let began = desk.now;
-    let mut turn = Turn { session, listener, desk, host, id, heard: None, switches: 0 };
+    let mut turn =
+        Turn { session, listener, desk, host, id, heard: None, switches: 0, heard_any: false };
     let left_over = turn.go(why, datagram);
+    let heard_any = turn.heard_any;
     desk.now = listener.core.clock.instant();
+    if heard_any {
+        // From the turn's end on: the handler's own time is not the peer's silence.
+        session.quiet_since = listener.core.clock.moment(desk.now);
+    }
     desk.tidy();
     let took = desk.now.saturating_duration_since(began);
     listener.core.events.counters.turn(0, 0, 0, took);
@@ -130,7 +138,7 @@ impl Turn<'_> {
     fn expire(&mut self) {
         let now = self.now();
         let idle = Core::span(self.listener.core.live.idle_timeout());
-        let listens = self.is_open() && self.session.paused_until.is_none();
+        let listens = self.is_open() && self.session.paused_until.is_none() && !self.heard_any;
         if listens && self.session.quiet_since.after(idle) <= now {
             self.session.quiet_since = now;
             self.ask(CloseReason::IdleTimeout, |h, cx| h.idle(cx));
@@ -164,7 +172,7 @@ impl Turn<'_> {
             Phase::Ended(_) => return self.listener.drop_datagram(peer, DropReason::SessionEnded),
         }
         self.session.received += bytes.len() as u64;
-        self.session.quiet_since = self.now();
+        self.heard_any = true;
         if truncated {
             let peer = &self.session.line.peer;
             self.listener.drop_datagram(peer, DropReason::Truncated);
@@ -175,8 +183,6 @@ impl Turn<'_> {
         self.heard = Some(Print::of(bytes));
         self.switches = 0;
         self.ask(CloseReason::Done, |h, cx| h.handle(bytes, cx));
-        // From the handler's end on: its own time is not the peer's silence.
-        self.session.quiet_since = self.now();
     }
 
     /// Handles what waits in the inbox, up to the budget. Returns whether more does.

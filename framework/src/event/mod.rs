@@ -260,6 +260,29 @@ pub enum Event<'a> {
 }
 
 /// What a connection or session has carried.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Event, Next, Server, Traffic, handler_fn};
+///
+/// let (carried, ends) = mpsc::sync_channel::<Traffic>(1);
+/// let server = Server::new(|_peer| {
+///     handler_fn(|message, cx| {
+///         cx.send([message, message].concat());
+///         Ok(Next::Close)
+///     })
+/// })
+/// .observer(move |event: &Event<'_>| {
+///     if let Event::ConnectionClosed { traffic, .. } = event {
+///         let _ = carried.try_send(*traffic);
+///     }
+/// });
+/// MemoryServer::new(server).connect().send("hello");
+/// let traffic = ends.try_recv()?;
+/// assert_eq!((traffic.received, traffic.sent), (5, 10));
+/// # Ok::<(), mpsc::TryRecvError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
@@ -273,6 +296,13 @@ pub struct Traffic {
 }
 
 /// What holds a worker up.
+///
+/// ```
+/// use switchboard::{Event, HeldBy};
+///
+/// let replaced = Event::WorkerReplaced { worker: 3, by: HeldBy::Blocking };
+/// assert_eq!(replaced.name(), "worker-replaced");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeldBy {
@@ -283,6 +313,13 @@ pub enum HeldBy {
 }
 
 /// How the workers of a pool share the work.
+///
+/// ```
+/// use switchboard::{Event, Sharing};
+///
+/// let changed = Event::SharingChanged { to: Sharing::Queue };
+/// assert_eq!(changed.name(), "sharing-changed");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Sharing {
@@ -293,6 +330,12 @@ pub enum Sharing {
 }
 
 /// Why a datagram that was received was not handled.
+///
+/// ```
+/// use switchboard::DropReason;
+///
+/// assert_eq!(DropReason::InboxFull.name(), "inbox-full");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(usize)]

@@ -13,6 +13,26 @@ use crate::reason::CloseReason;
 /// `connections_open` and the sum of [`connections_closed`](Stats::connections_closed);
 /// `datagrams_received` is `datagrams_handled` and the sum of
 /// [`datagrams_dropped`](Stats::datagrams_dropped).
+///
+/// ```
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{CloseReason, Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Close)));
+/// let server = MemoryServer::new(server.tcp("127.0.0.1:0").udp("127.0.0.1:0").max_datagram(3));
+/// server.connect().send("hello");
+/// server.correspond().send("too long");
+/// let waiting = server.connect();
+///
+/// let stats = server.stats();
+/// assert_eq!((stats.connections_accepted, stats.connections_open), (2, 1));
+/// assert_eq!(stats.closed_for(&CloseReason::Done), 1);
+/// assert_eq!(stats.connections_closed().map(|(_reason, count)| count).sum::<u64>(), 1);
+/// let truncated = stats.datagrams_dropped().find(|(reason, _)| *reason == "truncated");
+/// assert_eq!(truncated, Some(("truncated", 1)));
+/// let session = stats.sessions_closed().find(|(_reason, count)| *count > 0);
+/// assert_eq!(session, Some(("frame-too-large", 1)), "what `rejected` does by default");
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -99,6 +119,21 @@ fn by_reason(counts: &[u64]) -> impl Iterator<Item = (&'static str, u64)> + '_ {
 }
 
 /// How often something took how long, in buckets that double: below 1 µs, 2 µs, 4 µs, … about an hour.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::{Next, handler_fn, testing};
+///
+/// let mut client = testing::connect(handler_fn(|_message, _cx| Ok(Next::Close)));
+/// client.advance(Duration::from_secs(60));
+/// client.send("goodbye");
+///
+/// let lifetimes = client.stats().lifetimes;
+/// assert_eq!(lifetimes.count(), 1);
+/// let median = lifetimes.quantile(0.5);
+/// assert!(median >= Duration::from_secs(60) && median < Duration::from_secs(120));
+/// assert_eq!(lifetimes.buckets().find(|(_, count)| *count > 0), Some((median, 1)));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     buckets: Vec<u64>,

@@ -43,6 +43,12 @@ impl<'a> Event<'a> {
     }
 
     /// The number of the connection or session that it is about, if it is about one.
+    ///
+    /// ```
+    /// use switchboard::Event;
+    ///
+    /// assert_eq!(Event::Suspended.id(), None);
+    /// ```
     #[must_use]
     pub const fn id(&self) -> Option<ConnectionId> {
         match self {
@@ -56,6 +62,24 @@ impl<'a> Event<'a> {
     }
 
     /// The peer that it is about, if it is about one that was let in or sent a datagram.
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use switchboard::testing::MemoryServer;
+    /// use switchboard::{Event, Next, Server, handler_fn};
+    ///
+    /// let (told, seen) = mpsc::sync_channel(100);
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let server = server.observer(move |event: &Event<'_>| {
+    ///     if let (Some(id), Some(peer)) = (event.id(), event.peer()) {
+    ///         let _ = told.try_send((event.name(), id, peer.address().clone()));
+    ///     }
+    /// });
+    /// let client = MemoryServer::new(server).connect();
+    /// let (name, _id, address) = seen.try_recv()?;
+    /// assert_eq!((name, &address), ("connection-opened", client.address()));
+    /// # Ok::<(), mpsc::TryRecvError>(())
+    /// ```
     #[must_use]
     pub const fn peer(&self) -> Option<&'a Peer> {
         match self {

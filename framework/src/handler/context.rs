@@ -36,6 +36,46 @@ pub(crate) trait Host {
 /// Replies are collected: they leave when the turn ends, when 64 KiB are together (or 32 datagrams), at
 /// [`flush`](Context::flush), or before [`block`](Context::block) blocks. A `Context` is a
 /// [`Write`](io::Write) as well, so that a reply need not be allocated first.
+///
+/// ```
+/// use std::io;
+/// use std::sync::Arc;
+/// use switchboard::{Context, Handler, Next, testing};
+///
+/// struct Desk {
+///     greeting: Arc<[u8]>,
+/// }
+///
+/// impl Handler for Desk {
+///     fn setup(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+///         cx.send_shared(&self.greeting);
+///         // Not at the end of the turn, but now.
+///         cx.flush()?;
+///         Ok(Next::Continue)
+///     }
+///
+///     fn handle(&mut self, message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
+///         if cx.is_draining() || cx.peer_gone() {
+///             return Ok(Next::Close);
+///         }
+///         match message {
+///             b"address" => cx.send(cx.peer().to_string()),
+///             b"number" => cx.send(cx.id().to_string()),
+///             b"as it is" => cx.send_raw("no framing around this"),
+///             // Any thread may keep the remote, and send whenever it likes.
+///             b"elsewhere" => cx.remote().send("sent by a remote").map_err(io::Error::other)?,
+///             _ => cx.send("what?"),
+///         }
+///         Ok(Next::Continue)
+///     }
+/// }
+///
+/// let mut client = testing::connect(Desk { greeting: Arc::from(*b"welcome") });
+/// assert_eq!(client.received(), "welcome");
+/// assert_eq!(client.ask("address"), client.address().to_string().as_str());
+/// assert_eq!(client.ask("as it is"), "no framing around this");
+/// assert_eq!(client.ask("elsewhere"), "sent by a remote");
+/// ```
 pub struct Context<'a> {
     line: &'a Arc<Line>,
     sink: &'a mut dyn Sink,

@@ -41,6 +41,28 @@ pub trait DatagramHandler: Send + Sync + 'static {
 }
 
 /// One datagram and where it came from.
+///
+/// ```
+/// use std::io;
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Datagram, DatagramHandler, Replies, Server};
+///
+/// struct Describes;
+///
+/// impl DatagramHandler for Describes {
+///     fn handle(&self, datagram: &Datagram<'_>, replies: &mut Replies<'_>) -> io::Result<()> {
+///         let cut = if datagram.is_truncated() { ", cut off" } else { "" };
+///         replies.send(format!("{}: {} bytes{cut}", datagram.peer(), datagram.bytes().len()));
+///         Ok(())
+///     }
+/// }
+///
+/// let server = Server::datagrams(Describes).udp("127.0.0.1:0").max_datagram(4);
+/// let mut client = MemoryServer::new(server).correspond();
+/// let address = client.address().to_string();
+/// assert_eq!(client.ask("abc"), format!("{address}: 3 bytes").as_str());
+/// assert_eq!(client.ask("abcdef"), format!("{address}: 4 bytes, cut off").as_str());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Datagram<'a> {
     bytes: &'a [u8],
@@ -74,6 +96,35 @@ impl<'a> Datagram<'a> {
 
 /// Collects the answers to one datagram. They leave when the handler has returned, together with those
 /// to other peers, or when 32 of them or 64 KiB are together.
+///
+/// ```
+/// use std::io;
+/// use std::sync::Mutex;
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Address, Datagram, DatagramHandler, Replies, Server};
+///
+/// /// Passes on what each one sends to whoever sent before.
+/// struct PassesOn(Mutex<Option<Address>>);
+///
+/// impl DatagramHandler for PassesOn {
+///     fn handle(&self, datagram: &Datagram<'_>, replies: &mut Replies<'_>) -> io::Result<()> {
+///         let sender = datagram.peer().address().clone();
+///         let earlier = self.0.lock().unwrap().replace(sender);
+///         if let Some(earlier) = earlier {
+///             replies.send_to(&earlier, datagram.bytes());
+///         }
+///         replies.send("passed on");
+///         Ok(())
+///     }
+/// }
+///
+/// let server = Server::datagrams(PassesOn(Mutex::new(None))).udp("127.0.0.1:0");
+/// let server = MemoryServer::new(server);
+/// let (mut ada, mut bob) = (server.correspond(), server.correspond());
+/// assert_eq!(ada.ask("hello"), "passed on");
+/// assert_eq!(bob.ask("hello, ada"), "passed on");
+/// assert_eq!(ada.replies(), ["hello, ada"]);
+/// ```
 pub struct Replies<'a> {
     peer: &'a Peer,
     collected: &'a mut SendBatch,

@@ -71,6 +71,74 @@ use crate::reason::CloseReason;
 /// # let _ = server;
 /// ```
 ///
+/// Every callback, played in memory:
+///
+/// ```
+/// use std::io;
+/// use std::sync::mpsc::SyncSender;
+/// use std::time::Duration;
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{CloseReason, Context, FrameError, Framing, Handler, Next, Server};
+///
+/// struct Polite {
+///     ends: SyncSender<&'static str>,
+/// }
+///
+/// impl Handler for Polite {
+///     fn setup(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+///         cx.send("welcome");
+///         Ok(Next::Continue)
+///     }
+///     fn handle(&mut self, message: &[u8], cx: &mut Context<'_>) -> io::Result<Next> {
+///         cx.send(message);
+///         Ok(Next::Continue)
+///     }
+///     fn idle(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+///         cx.send("you are silent");
+///         Ok(Next::Close)
+///     }
+///     fn rejected(&mut self, why: &FrameError, cx: &mut Context<'_>) -> io::Result<Next> {
+///         cx.send(why.to_string());
+///         Ok(Next::Close)
+///     }
+///     fn half_closed(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+///         cx.send("that was all?");
+///         Ok(Next::Close)
+///     }
+///     fn draining(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
+///         cx.send("we are closing");
+///         Ok(Next::Close)
+///     }
+///     fn finish(&mut self, reason: &CloseReason) {
+///         let _ = self.ends.try_send(reason.name());
+///     }
+/// }
+///
+/// let (ends, ended) = std::sync::mpsc::sync_channel(100);
+/// let server = Server::new(move |_peer| Polite { ends: ends.clone() });
+/// let server = MemoryServer::new(server.framing(Framing::lines().max_frame(80)));
+///
+/// let mut client = server.connect();
+/// client.say("hello");
+/// client.advance(Duration::from_secs(300));
+/// assert_eq!(client.replies(), ["welcome", "hello", "you are silent"]);
+///
+/// let mut client = server.connect();
+/// client.send([b'x'; 100]);
+/// assert_eq!(client.replies(), ["welcome", "frame longer than the maximum of 80 bytes"]);
+///
+/// let mut client = server.connect();
+/// client.half_close();
+/// assert_eq!(client.replies(), ["welcome", "that was all?"]);
+///
+/// let mut client = server.connect();
+/// server.drain(Duration::from_secs(5));
+/// assert_eq!(client.replies(), ["welcome", "we are closing"]);
+///
+/// let ended: Vec<&str> = ended.try_iter().collect();
+/// assert_eq!(ended, ["idle-timeout", "frame-too-large", "peer-eof", "draining"]);
+/// ```
+///
 /// # Not guaranteed
 /// Which thread runs a callback: it may be another one each time. Values that do not leave their thread
 /// belong into the callback, not into the handler.
@@ -150,6 +218,46 @@ pub trait Handler: Send + 'static {
 /// | `Pause` | read nothing for so long; sending goes on | datagrams wait, as many as may |
 /// | `Switch` | another handler takes over, with the bytes not read yet | the same |
 /// | `StopServer` | flush, close, and drain the server | the same |
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::testing::{self, End};
+/// use switchboard::{Next, handler_fn};
+///
+/// let handler = || {
+///     handler_fn(|message, cx| {
+///         cx.send("ok");
+///         Ok(match message {
+///             b"quit" => Next::Close,
+///             b"kill" => Next::Abort,
+///             b"wait" => Next::Pause(Duration::from_secs(10)),
+///             b"loud" => Next::Switch(Box::new(handler_fn(|message, cx| {
+///                 cx.send(message.to_ascii_uppercase());
+///                 Ok(Next::Continue)
+///             }))),
+///             b"stop" => Next::StopServer,
+///             _ => Next::Continue,
+///         })
+///     })
+/// };
+///
+/// let mut client = testing::connect(handler());
+/// assert_eq!(client.ask("hello"), "ok");
+/// assert_eq!(client.ask("quit"), "ok");
+/// assert_eq!(client.end(), End::Closed);
+///
+/// let mut client = testing::connect(handler());
+/// client.send("kill");
+/// assert_eq!((client.received().len(), client.end()), (0, End::Reset));
+///
+/// let mut client = testing::connect(handler());
+/// assert_eq!(client.ask("wait"), "ok");
+/// client.send("loud");
+/// assert_eq!(client.received(), "", "nothing is read meanwhile");
+/// client.advance(Duration::from_secs(10));
+/// assert_eq!(client.received(), "ok");
+/// assert_eq!(client.ask("hello"), "HELLO", "another handler has taken over");
+/// ```
 #[non_exhaustive]
 pub enum Next {
     /// Park this connection; call again when there is more.
@@ -255,6 +363,15 @@ where
 }
 
 /// A closure as a handler; see [`handler_fn`].
+///
+/// ```
+/// use switchboard::{HandlerFn, Next, handler_fn, testing};
+///
+/// let silent: HandlerFn<_> = handler_fn(|_message, _cx| Ok(Next::Continue));
+/// let mut client = testing::connect(silent);
+/// client.send("hello");
+/// assert_eq!(client.received(), "");
+/// ```
 #[derive(Clone, Copy)]
 pub struct HandlerFn<F>(F);
 

@@ -36,6 +36,45 @@ use crate::reason::CloseReason;
 /// let server = Server::streams(|_peer| Greeter).tcp("127.0.0.1:0");
 /// # let _ = server;
 /// ```
+///
+/// [`setup`](StreamHandler::setup) and [`finish`](StreamHandler::finish) stand around it:
+///
+/// ```
+/// use std::io::{self, Write};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use switchboard::testing::{self, Step};
+/// use switchboard::{CloseReason, Next, Stream, StreamHandler};
+///
+/// /// Says how many bytes it was sent, and adds them to a total in the end.
+/// struct Counts {
+///     own: u64,
+///     total: Arc<AtomicU64>,
+/// }
+///
+/// impl StreamHandler for Counts {
+///     fn setup(&mut self, stream: &mut Stream<'_>) -> io::Result<Next> {
+///         write!(stream, "go on. ")?;
+///         Ok(Next::Continue)
+///     }
+///
+///     fn handle(&mut self, stream: &mut Stream<'_>) -> io::Result<Next> {
+///         self.own = io::copy(stream, &mut io::sink())?;
+///         write!(stream, "{} bytes", self.own)?;
+///         Ok(Next::Close)
+///     }
+///
+///     fn finish(&mut self, _reason: &CloseReason) {
+///         self.total.fetch_add(self.own, Ordering::Relaxed);
+///     }
+/// }
+///
+/// let total = Arc::new(AtomicU64::new(0));
+/// let mut client = testing::converse(Counts { own: 0, total: total.clone() });
+/// client.play([Step::send("hello"), Step::send("world"), Step::HalfClose]);
+/// assert_eq!(client.received(), "go on. 10 bytes");
+/// assert_eq!(total.load(Ordering::Relaxed), 10);
+/// ```
 pub trait StreamHandler: Send + 'static {
     /// The peer is there; nothing of it has been read. The server may speak first here.
     ///
@@ -95,6 +134,39 @@ pub(crate) trait Duplex {
 /// nothing has been read in this call of `handle` yet. It fails with [`io::ErrorKind::TimedOut`] after the
 /// idle timeout and at the drain's deadline. A write that the peer does not take fails with `TimedOut`
 /// after the write timeout.
+///
+/// ```
+/// use std::io::{self, BufRead, Read, Write};
+/// use switchboard::{Next, Stream, StreamHandler, testing};
+///
+/// struct Desk;
+///
+/// impl StreamHandler for Desk {
+///     fn handle(&mut self, stream: &mut Stream<'_>) -> io::Result<Next> {
+///         let mut line = String::new();
+///         Read::by_ref(stream).take(1024).read_line(&mut line)?;
+///         if line.is_empty() || stream.is_draining() || stream.peer_gone() {
+///             return Ok(Next::Close);
+///         }
+///         let (peer, id) = (stream.peer().clone(), stream.id());
+///         match line.trim_end() {
+///             "address" => write!(stream, "{peer}")?,
+///             "number" => write!(stream, "{id}")?,
+///             "elsewhere" => {
+///                 stream.remote().send("sent by a remote").map_err(io::Error::other)?;
+///             }
+///             _ => write!(stream, "what?")?,
+///         }
+///         Ok(Next::Continue)
+///     }
+/// }
+///
+/// let mut client = testing::converse(Desk);
+/// client.send("address\n");
+/// assert_eq!(client.received(), client.address().to_string().as_str());
+/// client.send("elsewhere\n");
+/// assert_eq!(client.received(), "sent by a remote");
+/// ```
 pub struct Stream<'a> {
     duplex: &'a mut dyn Duplex,
     line: &'a Arc<Line>,

@@ -15,6 +15,30 @@ use crate::peer::ConnectionId;
 ///
 /// `taken`, `dropped`, `ended`, `gone`, `unframed` and `refused` add up to the members that it was meant
 /// for.
+///
+/// ```
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Framing, Group, Next, Server, handler_fn};
+///
+/// let room = Group::new();
+/// let joined = room.clone();
+/// let server = Server::new(move |_peer| {
+///     let room = joined.clone();
+///     handler_fn(move |_message, cx| {
+///         room.join(&cx.remote());
+///         Ok(Next::Continue)
+///     })
+/// });
+/// let server = MemoryServer::new(server.framing(Framing::lines().max_frame(10)));
+/// let (mut ada, mut bob) = (server.connect(), server.connect());
+/// ada.say("let me in");
+/// bob.say("me too");
+///
+/// let sent = room.send("hello");
+/// assert_eq!((sent.taken, sent.is_complete(), sent.skipped()), (2, true, 0));
+/// let sent = room.send("longer than a line may be");
+/// assert_eq!((sent.taken, sent.unframed, sent.is_complete()), (0, 2, false));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FanOut {

@@ -56,6 +56,46 @@ use crate::peer::ConnectionId;
 /// # Ok::<(), switchboard::Error>(())
 /// ```
 ///
+/// Who hears what, played in memory:
+///
+/// ```
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Framing, Group, Next, Server, handler_fn};
+///
+/// let room = Group::new();
+/// let shared = room.clone();
+/// let server = Server::new(move |_peer| {
+///     let room = shared.clone();
+///     handler_fn(move |line, cx| {
+///         match line {
+///             b"join" => drop(room.join(&cx.remote())),
+///             b"leave" => drop(room.leave(&cx.remote())),
+///             b"alarm" => drop(room.send_urgent("fire!")),
+///             said if room.contains(&cx.remote()) => drop(room.send_except(said, cx.id())),
+///             _ => cx.send("join first"),
+///         }
+///         Ok(Next::Continue)
+///     })
+/// });
+/// let server = MemoryServer::new(server.framing(Framing::lines()));
+/// let (mut ada, mut bob) = (server.connect(), server.connect());
+/// assert!(room.is_empty());
+/// assert_eq!(ada.ask("hello?"), "join first");
+/// ada.say("join");
+/// bob.say("join");
+/// ada.say("hello");
+/// assert!(ada.replies().is_empty(), "to all but whoever said it");
+/// assert_eq!(bob.replies(), ["hello"]);
+/// bob.say("leave");
+/// ada.say("alarm");
+/// assert_eq!(ada.replies(), ["fire!"]);
+/// assert!(bob.replies().is_empty());
+/// assert_eq!(room.len(), 1);
+/// assert_eq!(room.members()[0].peer().address(), ada.address());
+/// ada.close();
+/// assert!(room.is_empty(), "whoever ends is a member no more");
+/// ```
+///
 /// # What is guaranteed
 ///
 /// - Whoever sends never waits for a member, whatever that one does, and no lock of the group is held

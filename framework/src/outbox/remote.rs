@@ -39,12 +39,60 @@ use crate::sys::errno;
 /// });
 /// # let _ = server;
 /// ```
+///
+/// It may be kept for as long as one likes:
+///
+/// ```
+/// use std::sync::{Arc, mpsc};
+/// use switchboard::{Next, Remote, SendError, handler_fn, testing};
+///
+/// let (give, take) = mpsc::sync_channel::<Remote>(1);
+/// let mut client = testing::connect(handler_fn(move |_message, cx| {
+///     let _ = give.try_send(cx.remote());
+///     Ok(Next::Continue)
+/// }));
+/// client.send("hello");
+/// let remote = take.try_recv()?;
+/// assert_eq!(remote.peer().address(), client.address());
+/// assert!(remote.is_open(), "{} is there", remote.id());
+/// remote.send("good ")?;
+/// remote.send_shared(&Arc::from(*b"morning"))?;
+/// assert_eq!(client.received(), "good morning");
+///
+/// client.close();
+/// assert!(!remote.is_open());
+/// assert_eq!(remote.send("still there?"), Err(SendError::Closed));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Remote {
     line: Arc<Line>,
 }
 
 /// Why a message was not taken. Nothing of it was sent, and it is still the caller's, who only lent it.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Next, Overflow, Server, SendError, handler_fn};
+///
+/// let (give, take) = mpsc::sync_channel(1);
+/// let server = Server::new(move |_peer| {
+///     let give = give.clone();
+///     handler_fn(move |_message, cx| {
+///         let _ = give.try_send(cx.remote());
+///         Ok(Next::Continue)
+///     })
+/// });
+/// let server = server.outbox_limit(4096).overflow(Overflow::DropNewest);
+/// let mut client = MemoryServer::new(server).connect();
+/// client.send("hello");
+/// client.stop_reading();
+/// let remote = take.try_recv()?;
+/// let refused = std::iter::repeat_with(|| remote.send([b'x'; 100])).take(100).find_map(Result::err);
+/// assert_eq!(refused, Some(SendError::Full));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {

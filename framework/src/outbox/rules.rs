@@ -81,6 +81,14 @@ impl GroupRules {
 
     /// What a member reads last that [`Overflow::Disconnect`] ends, if its socket takes it at that
     /// moment. It replaces what waited.
+    ///
+    /// ```
+    /// use switchboard::{Group, GroupRules, Overflow};
+    ///
+    /// let rules = GroupRules::new().overflow(Overflow::Disconnect).last_word("you are too slow\n");
+    /// let room = Group::with_rules(rules);
+    /// # assert!(room.is_empty());
+    /// ```
     pub fn last_word(mut self, message: impl AsRef<[u8]>) -> Self {
         self.last_word = Some(message.as_ref().into());
         self

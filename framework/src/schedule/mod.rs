@@ -102,6 +102,16 @@ impl Concurrency {
     }
 
     /// A thread for each connection, at most so many.
+    ///
+    /// ```
+    /// use switchboard::{Concurrency, Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let server = server.tcp("127.0.0.1:0").concurrency(Concurrency::threads(200)).spawn()?;
+    /// assert_eq!(server.status().max_connections, 200);
+    /// # server.stop();
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
     #[must_use]
     pub const fn threads(max: usize) -> Self {
         Self::Threads { max }

@@ -7,6 +7,20 @@ use crate::peer::Peer;
 
 /// What became of everybody who was there when a drain began, or came during it. The four numbers are
 /// disjoint and add up. Sessions of datagrams count like connections.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::testing::MemoryServer;
+/// use switchboard::{Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Close)));
+/// let server = MemoryServer::new(server);
+/// let _waiting = server.connect();
+/// let report = server.drain(Duration::from_secs(20));
+/// assert_eq!((report.completed, report.told, report.forced, report.stuck), (0, 1, 0, 0));
+/// assert!(report.is_clean());
+/// assert!(report.to_string().starts_with("drained completed=0 told=1 forced=0 stuck=0"));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {

@@ -26,6 +26,23 @@ use crate::sys::poll::Events;
 const CALLER: usize = 0;
 
 /// What became of a call of [`BoundServer::serve_one`](crate::BoundServer::serve_one).
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::{Next, Served, UdpServer, handler_fn};
+///
+/// let mut server = UdpServer::bind("127.0.0.1:0", |_peer| {
+///     handler_fn(|_message, _cx| Ok(Next::Continue))
+/// })?;
+/// let client = std::net::UdpSocket::bind("127.0.0.1:0")?;
+/// client.send_to(b"hello", server.addresses()[0].socket_addr().unwrap())?;
+/// let Served::Datagram { peer } = server.serve_one(Duration::from_secs(5))? else {
+///     panic!("a datagram is there")
+/// };
+/// assert_eq!(peer.socket_addr(), client.local_addr().ok());
+/// assert_eq!(server.serve_one(Duration::from_millis(1))?, Served::TimedOut);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Served {

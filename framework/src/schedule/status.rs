@@ -17,6 +17,19 @@ use crate::timer::Moment;
 ///
 /// Under load its parts are read one after the other: they need not be of the same instant. What a part
 /// says was so when it was read.
+///
+/// ```
+/// use switchboard::{Next, Server, ServerStage, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// let server = server.tcp("127.0.0.1:0").max_connections(100).spawn()?;
+/// let status = server.status();
+/// assert_eq!(status.stage, ServerStage::Serving);
+/// assert_eq!((status.connections_open, status.max_connections), (0, 100));
+/// assert!(status.to_string().starts_with("serving connections=0/100 "));
+/// # server.stop();
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
@@ -37,6 +50,17 @@ pub struct Status {
 }
 
 /// How far a server is on its way from bind to report.
+///
+/// ```
+/// use switchboard::{Next, Server, ServerStage, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// let server = server.tcp("127.0.0.1:0").spawn()?;
+/// assert_eq!(server.status().stage, ServerStage::Serving);
+/// server.stop();
+/// assert_eq!(server.status().stage, ServerStage::Stopped);
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ServerStage {
@@ -53,6 +77,18 @@ pub enum ServerStage {
 }
 
 /// One listener: its address, and what it does with newcomers.
+///
+/// ```
+/// use switchboard::{ListenerState, Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// let bound = server.tcp("127.0.0.1:0").bind()?;
+/// let listener = bound.handle().status().listeners.remove(0);
+/// assert_eq!(listener.address, bound.addresses()[0]);
+/// assert_eq!(listener.state, ListenerState::Waiting);
+/// assert_eq!(listener.to_string(), format!("{} waiting", listener.address));
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListenerStatus {
@@ -63,6 +99,18 @@ pub struct ListenerStatus {
 }
 
 /// What a listener does with newcomers.
+///
+/// ```
+/// use switchboard::{ListenerState, Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// let server = server.tcp("127.0.0.1:0").spawn()?;
+/// server.suspend()?;
+/// assert_eq!(server.status().listeners[0].state, ListenerState::Suspended);
+/// server.stop();
+/// assert_eq!(server.status().listeners[0].state, ListenerState::Closed);
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListenerState {
@@ -92,6 +140,17 @@ pub enum ListenerState {
 }
 
 /// Those who run handlers.
+///
+/// ```
+/// use switchboard::{Concurrency, Next, Server, Workers, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// let server = server.tcp("127.0.0.1:0").concurrency(Concurrency::Inline).spawn()?;
+/// let Workers { running, blocked, .. } = server.status().workers;
+/// assert_eq!((running, blocked), (0, 0));
+/// # server.stop();
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Workers {

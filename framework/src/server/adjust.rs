@@ -25,6 +25,23 @@ use crate::server::ServerHandle;
 ///
 /// A change of a timeout or of `outbox_limit` costs a short turn of every connection and session that is
 /// open: it is meant for an operator's hand, not for every message.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::{Next, Overflow, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// let server = server.tcp("127.0.0.1:0").udp("127.0.0.1:0").spawn()?;
+/// server.set_max_sessions(500)?;
+/// server.set_message_timeout(Duration::from_secs(5))?;
+/// server.set_write_timeout(Duration::from_secs(5))?;
+/// server.set_drain_timeout(Duration::from_secs(60));
+/// server.set_outbox_limit(64 * 1024)?;
+/// server.set_overflow(Overflow::DropOldest);
+/// assert!(server.set_outbox_limit(1).is_err(), "nothing has changed");
+/// # server.stop();
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 impl ServerHandle {
     /// Changes how many connections may be open at a time. Under [`Concurrency::Threads`] there are never
     /// more than threads, whatever is set.
@@ -158,6 +175,32 @@ impl ServerHandle {
     }
 
     /// As [`set_factory`](Self::set_factory), for a server of [`StreamHandler`]s.
+    ///
+    /// ```
+    /// use std::io::{self, Read, Write};
+    /// use switchboard::{Next, Server, Stream, StreamHandler};
+    ///
+    /// struct Says(&'static str);
+    ///
+    /// impl StreamHandler for Says {
+    ///     fn setup(&mut self, stream: &mut Stream<'_>) -> io::Result<Next> {
+    ///         write!(stream, "{}", self.0)?;
+    ///         Ok(Next::Close)
+    ///     }
+    ///     fn handle(&mut self, _stream: &mut Stream<'_>) -> io::Result<Next> {
+    ///         Ok(Next::Close)
+    ///     }
+    /// }
+    ///
+    /// let server = Server::streams(|_peer| Says("old")).tcp("127.0.0.1:0").spawn()?;
+    /// server.set_stream_factory(|_peer| Says("new"))?;
+    /// let mut text = String::new();
+    /// let addr = server.addresses()[0].socket_addr().unwrap();
+    /// std::net::TcpStream::connect(addr)?.read_to_string(&mut text)?;
+    /// assert_eq!(text, "new");
+    /// # server.stop();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The server was not made by [`Server::streams`](crate::Server::streams).

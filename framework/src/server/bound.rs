@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use crate::datagram::DatagramListener;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::fault::Fault;
@@ -22,6 +23,21 @@ use crate::sys::limits::Descriptors;
 /// [`serve`](BoundServer::serve) or [`spawn`](BoundServer::spawn) runs.
 ///
 /// Dropping it closes the listeners.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::{Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// let bound = server.tcp("127.0.0.1:0").bind()?;
+/// let handle = bound.handle();
+/// assert_eq!(bound.addresses(), handle.addresses());
+/// // Somebody stops it, mostly later and from elsewhere; then `serve` returns.
+/// handle.begin_drain(Duration::from_secs(5));
+/// let report = bound.serve()?;
+/// assert!(report.is_clean());
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 #[must_use = "a bound server serves nobody until it is served or spawned"]
 pub struct BoundServer {
     pub(super) engine: Arc<Engine>,
@@ -77,7 +93,9 @@ impl BoundServer {
             events.emit(&Event::ListenerStarted { address });
         }
         let asked = self.engine.core.config.receive_buffer;
-        for listener in &self.engine.sources.datagrams {
+        // (What a Unix socket holds is its senders' memory.)
+        let internet = |listener: &&Arc<DatagramListener>| listener.address.socket_addr().is_some();
+        for listener in self.engine.sources.datagrams.iter().filter(internet) {
             let granted = listener.socket().and_then(|socket| socket.receive_buffer().ok());
             if let Some(granted) = granted.filter(|&granted| granted < asked) {
                 let address = &listener.address;
@@ -220,6 +238,21 @@ impl BoundServer {
     /// SIGHUP counts as well; under `nohup` it therefore ends the server. The process is not ended here:
     /// return the [`Outcome`] from `main`, and the exit status says how it went.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchboard::{Next, Outcome, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let bound = server.tcp("127.0.0.1:0").bind()?;
+    /// # // No signal comes here.
+    /// # bound.handle().begin_drain(Duration::ZERO);
+    /// match bound.run_until_signal()? {
+    ///     Outcome::Drained(report) => assert!(report.is_clean()),
+    ///     forced => panic!("somebody did not leave: {}", forced.report()),
+    /// }
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`serve`](BoundServer::serve); or the program watches for signals itself. The listeners are
     /// closed then.
@@ -251,6 +284,21 @@ impl fmt::Debug for BoundServer {
 /// There was no thread to serve on: why, and the server itself, whose listeners are still open.
 ///
 /// Dropping it closes them. It becomes an [`Error`] by `?`, and drops the server then.
+///
+/// ```
+/// use switchboard::{ErrorKind, Next, Server, ServerHandle, handler_fn};
+///
+/// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// match server.tcp("127.0.0.1:0").bind()?.spawn() {
+///     Ok(running) => drop(running.stop()),
+///     Err(failed) => {
+///         assert_eq!(failed.error().kind(), ErrorKind::System);
+///         eprintln!("{failed}: the {}'s fault. Serving on this thread.", failed.fault());
+///         drop(failed.into_server().serve()?);
+///     }
+/// }
+/// # Ok::<(), switchboard::Error>(())
+/// ```
 pub struct SpawnError {
     server: Box<BoundServer>,
     why: Error,

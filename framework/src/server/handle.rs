@@ -19,6 +19,33 @@ use crate::schedule::{DrainReport, Engine, Status};
 ///
 /// Every call may come from any thread, from a handler, before the server serves and after it has
 /// ended, and twice.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::time::Duration;
+/// use switchboard::{Next, Server, handler_fn};
+///
+/// let server = Server::new(|_peer| {
+///     handler_fn(|message, cx| {
+///         cx.send(message);
+///         Ok(Next::Close)
+///     })
+/// });
+/// let server = server.tcp("127.0.0.1:0").spawn()?;
+/// let mut client = std::net::TcpStream::connect(server.addresses()[0].socket_addr().unwrap())?;
+/// client.write_all(b"hello")?;
+/// client.read_to_string(&mut String::new())?;
+/// assert_eq!(server.stats().messages, 1);
+///
+/// // From any thread: `begin_drain` does not wait, `join` and `drain` do.
+/// let elsewhere = server.clone();
+/// let waits = std::thread::spawn(move || elsewhere.join());
+/// server.begin_drain(Duration::from_secs(5));
+/// assert!(server.drain(Duration::from_secs(5)).is_clean());
+/// assert!(waits.join().unwrap().is_clean());
+/// assert!(server.stop().is_clean(), "it has ended long since");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct ServerHandle {
     pub(super) engine: Arc<Engine>,
@@ -110,6 +137,18 @@ impl ServerHandle {
 
     /// Lets newcomers in again, on the same ports. Twice is as good as once.
     ///
+    /// ```
+    /// use switchboard::{Next, Server, ServerStage, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let server = server.tcp("127.0.0.1:0").spawn()?;
+    /// server.suspend()?;
+    /// server.resume()?;
+    /// assert_eq!(server.status().stage, ServerStage::Serving);
+    /// # server.stop();
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// The server is being drained or has ended ([`ErrorKind::Over`](crate::ErrorKind::Over)); or the system
     /// does not let a listener listen again: it stays suspended, the others do not, and this may be called
@@ -174,6 +213,14 @@ impl fmt::Debug for ServerHandle {
 }
 
 /// How a server that ran until a signal has ended. `main` can return it: the exit status is 0, 3 or 130.
+///
+/// ```
+/// use switchboard::{DrainReport, Outcome};
+///
+/// let outcome = Outcome::Drained(DrainReport::default());
+/// assert_eq!(outcome.exit_status(), 0);
+/// assert!(outcome.report().is_clean());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {

@@ -67,6 +67,44 @@ use crate::sys::limits::raise_descriptors;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
+/// Every setting at once, and the life of the server step by step:
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::{Concurrency, Framing, Listen, Next, Overflow, Server, Verdict, handler_fn};
+///
+/// let name = format!("@front-desk-{}", std::process::id());
+/// let bound = Server::new(|_peer| handler_fn(|_line, _cx| Ok(Next::Continue)))
+///     .tcp("127.0.0.1:0")
+///     .udp("127.0.0.1:0")
+///     .unix(&name)
+///     .unixgram(name + "-datagrams")
+///     .listen(Listen::tcp("127.0.0.1:0").framing(Framing::raw()))
+///     .framing(Framing::lines())
+///     .filter(|peer| match peer.ip() {
+///         Some(ip) if !ip.is_loopback() => Verdict::Reject,
+///         _ => Verdict::Accept,
+///     })
+///     .concurrency(Concurrency::pool(8))
+///     .max_connections(100)
+///     .max_sessions(1000)
+///     .backlog(128)
+///     .idle_timeout(Duration::from_secs(60))
+///     .message_timeout(None)
+///     .write_timeout(Duration::from_secs(10))
+///     .drain_timeout(Duration::from_secs(5))
+///     .outbox_limit(256 * 1024)
+///     .overflow(Overflow::DropOldest)
+///     .max_datagram(1500)
+///     .answer_service_ports(false)
+///     .bind()?;
+/// assert_eq!(bound.addresses().len(), 5);
+/// // Whoever has a handle stops it; here somebody has already.
+/// bound.handle().begin_drain(Duration::ZERO);
+/// assert!(bound.serve()?.is_clean());
+/// # Ok::<(), switchboard::Error>(())
+/// ```
+///
 /// # Defaults
 /// | setting | default |
 /// |---|---|
@@ -109,6 +147,25 @@ impl Server {
     ///
     /// A conversation that waits for its peer within a call of `handle` holds a worker. Where more of
     /// them wait at a time than a pool has workers, choose [`Concurrency::threads`].
+    ///
+    /// ```
+    /// use std::io::{self, BufRead, Write};
+    /// use switchboard::{Next, Server, Stream, StreamHandler};
+    ///
+    /// struct Echo;
+    ///
+    /// impl StreamHandler for Echo {
+    ///     fn handle(&mut self, stream: &mut Stream<'_>) -> io::Result<Next> {
+    ///         let there = stream.fill_buf()?.to_vec();
+    ///         stream.consume(there.len());
+    ///         stream.write_all(&there)?;
+    ///         Ok(if there.is_empty() { Next::Close } else { Next::Continue })
+    ///     }
+    /// }
+    ///
+    /// let server = Server::streams(|_peer| Echo);
+    /// assert!(server.udp("127.0.0.1:0").bind().is_err(), "these are for streams");
+    /// ```
     pub fn streams<F, H>(factory: F) -> Self
     where
         F: Fn(&Peer) -> H + Send + Sync + 'static,
@@ -118,6 +175,23 @@ impl Server {
     }
 
     /// A server whose [`DatagramHandler`] gets every datagram. It cannot listen for connections.
+    ///
+    /// ```
+    /// use std::io;
+    /// use switchboard::{Datagram, DatagramHandler, Replies, Server};
+    ///
+    /// struct Echo;
+    ///
+    /// impl DatagramHandler for Echo {
+    ///     fn handle(&self, datagram: &Datagram<'_>, replies: &mut Replies<'_>) -> io::Result<()> {
+    ///         replies.send(datagram.bytes());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let server = Server::datagrams(Echo);
+    /// assert!(server.tcp("127.0.0.1:0").bind().is_err(), "these are for datagrams");
+    /// ```
     pub fn datagrams(handler: impl DatagramHandler) -> Self {
         Self::serving(Services::Datagrams(Arc::new(handler)))
     }
@@ -300,6 +374,17 @@ impl Server {
 
     /// Binds, and serves on this thread until the server was drained.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)))
+    ///     .tcp("127.0.0.1:0")
+    ///     .on_tick(Duration::from_millis(1), |server| server.begin_drain(Duration::ZERO));
+    /// assert!(server.serve()?.is_clean());
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`bind`](Server::bind) and [`BoundServer::serve`]. Nothing is open then.
     pub fn serve(self) -> Result<DrainReport> {
@@ -315,6 +400,19 @@ impl Server {
     }
 
     /// Binds, and serves on this thread until SIGINT or SIGTERM arrives and the server was drained.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)))
+    ///     .tcp("127.0.0.1:0");
+    /// # // No signal comes here.
+    /// # let server = server.on_tick(Duration::from_millis(1), |server| server.begin_drain(Duration::ZERO));
+    /// let outcome = server.run_until_signal()?;
+    /// assert_eq!(outcome.exit_status(), 0);
+    /// # Ok::<(), switchboard::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`bind`](Server::bind) and [`BoundServer::run_until_signal`]. Nothing is open then.

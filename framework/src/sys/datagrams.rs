@@ -238,16 +238,26 @@ impl DatagramSocket {
     /// socket, not on the descriptor: only for sockets that nobody else uses.
     pub(crate) fn refuse_new(&self) -> io::Result<()> {
         const NOTHING: [SockFilter; 1] = [SockFilter::new(0x06, 0, 0, 0)];
-        if let Self::Memory(socket) = self {
-            socket.refuse_new();
-            return Ok(());
+        match self {
+            Self::Inet(socket) => SockRef::from(&socket.as_fd()).attach_filter(&NOTHING),
+            Self::Unix(socket) => socket.refuse_new(&NOTHING),
+            Self::Memory(socket) => {
+                socket.refuse_new();
+                Ok(())
+            }
         }
-        SockRef::from(&self.descriptor()?).attach_filter(&NOTHING)
     }
 
     /// The receive buffer that the kernel granted, in bytes (it doubles what is asked, up to its limit).
+    /// Over Unix sockets nothing hangs on it: what waits is charged to its senders, who wait when the
+    /// queue is full.
     pub(crate) fn receive_buffer(&self) -> io::Result<usize> {
-        SockRef::from(&self.descriptor()?).recv_buffer_size()
+        match self {
+            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Inet(_) | Self::Memory(_) => {
+                SockRef::from(&self.descriptor()?).recv_buffer_size()
+            }
+        }
     }
 
     /// Fetches at most `most` waiting datagrams into an empty batch.

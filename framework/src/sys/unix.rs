@@ -19,19 +19,27 @@ pub(super) fn to_system(name: &UnixName) -> io::Result<SocketAddrUnix> {
         return Ok(SocketAddrUnix::new_abstract_name(bytes)?);
     }
     match name.path() {
-        Some(path) => SocketAddrUnix::new(path).map_err(|error| match error {
-            Errno::NAMETOOLONG => {
-                let text = "the path is too long for a Unix socket, which takes 107 bytes";
-                io::Error::new(io::ErrorKind::InvalidInput, text)
-            }
-            other => other.into(),
-        }),
+        Some(path) if path.as_os_str().len() > LONGEST_PATH => {
+            let text = "the path is too long for a Unix socket, which takes 107 bytes";
+            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+        }
+        Some(path) => Ok(SocketAddrUnix::new(path)?),
         None => Ok(SocketAddrUnix::new_unnamed()),
     }
 }
 
+/// In bytes. Linux takes one more, and leaves out the NUL behind it: others cannot read such a name.
+const LONGEST_PATH: usize = 107;
+
+/// The bytes of a whole `sockaddr_un`. The name of a socket whose path has 108 bytes is said to have one
+/// more than that.
+const WHOLE_ADDRESS: u32 = 110;
+
 /// The name that the system says.
 pub(super) fn from_system(addr: Option<SocketAddrAny>) -> UnixName {
+    // A path of 108 bytes, which a peer may have chosen to do harm, would be read beyond its end: that
+    // peer is taken for one without a name.
+    let addr = addr.filter(|addr| addr.addr_len() <= WHOLE_ADDRESS);
     let Some(addr) = addr.and_then(|addr| SocketAddrUnix::try_from(addr).ok()) else {
         return UnixName::unnamed();
     };

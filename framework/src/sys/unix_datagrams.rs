@@ -2,10 +2,11 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendFlags, SocketType};
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 
 use crate::peer::{Address, UnixName};
 use crate::sys::datagrams::{Batch, DatagramOptions, Head, Outgoing, Received};
@@ -19,6 +20,8 @@ pub(crate) struct UnixDatagrams {
     _file: Option<SocketFile>,
     fd: OwnedFd,
     name: UnixName,
+    /// A filter of ours drops what is to come.
+    refuses: AtomicBool,
 }
 
 impl UnixDatagrams {
@@ -28,8 +31,9 @@ impl UnixDatagrams {
         configure: &Configure,
     ) -> io::Result<Self> {
         let bound = unix::bind(name, SocketType::DGRAM, options.mode)?;
-        let socket = Self::adopt(bound.fd, options, configure)?;
-        Ok(Self { _file: bound.file, ..socket })
+        let mut socket = Self::adopt(bound.fd, options, configure)?;
+        socket._file = bound.file;
+        Ok(socket)
     }
 
     pub(super) fn adopt(
@@ -42,7 +46,14 @@ impl UnixDatagrams {
         SockRef::from(&fd).set_send_buffer_size(options.receive_buffer)?;
         configure(fd.as_fd())?;
         let name = unix::local_name(&fd)?;
-        Ok(Self { _file: None, fd, name })
+        Ok(Self { _file: None, fd, name, refuses: AtomicBool::new(false) })
+    }
+
+    /// Drops every datagram to come, by this filter.
+    pub(super) fn refuse_new(&self, filter: &[SockFilter]) -> io::Result<()> {
+        SockRef::from(&self.fd).attach_filter(filter)?;
+        self.refuses.store(true, Ordering::SeqCst);
+        Ok(())
     }
 
     pub(super) const fn name(&self) -> &UnixName {
@@ -109,6 +120,16 @@ impl UnixDatagrams {
                 Err(Errno::INTR) => {}
                 sent => return Ok(sent.map(|_| ())?),
             }
+        }
+    }
+}
+
+/// A filter outlives the socket for as long as a peer is connected to it, and goes on to take what that
+/// one sends, as if somebody were there. Without it the peer learns that nobody is.
+impl Drop for UnixDatagrams {
+    fn drop(&mut self) {
+        if self.refuses.load(Ordering::SeqCst) {
+            drop(SockRef::from(&self.fd).detach_filter());
         }
     }
 }

@@ -40,6 +40,20 @@ use crate::testing::client::End;
 const KEPT: usize = 1024 * 1024;
 
 /// What became of a bad peer.
+///
+/// ```
+/// use std::time::Duration;
+/// use switchboard::testing::{End, TestServer, bad};
+/// use switchboard::{Next, Server, handler_fn};
+///
+/// let server = TestServer::spawn(Server::new(|_peer| handler_fn(|_message, cx| {
+///     cx.send("goodbye");
+///     Ok(Next::Close)
+/// })));
+/// let met: bad::Met = bad::half_closes(server.addr(), b"hello", Duration::from_secs(10))?;
+/// assert_eq!((met.sent, met.received_in_all, met.end), (5, 7, End::Closed));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Met {

@@ -107,6 +107,17 @@ pub struct Call {
 }
 
 /// A callback of a handler, with what it was given.
+///
+/// ```
+/// use switchboard::testing::{self, Callback};
+/// use switchboard::{Next, handler_fn};
+///
+/// let mut client = testing::connect(handler_fn(|_message, _cx| Ok(Next::Continue)));
+/// client.send("hello");
+/// let calls = client.calls();
+/// assert_eq!(calls[0].callback, Callback::Setup);
+/// assert!(matches!(&calls[1].callback, Callback::Handle(message) if *message == "hello"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Callback {
@@ -129,6 +140,20 @@ pub enum Callback {
 }
 
 /// What came of a call: what a callback returned, as far as it can be compared.
+///
+/// ```
+/// use switchboard::testing::{self, Returned};
+/// use switchboard::{Next, handler_fn};
+///
+/// let mut client = testing::connect(handler_fn(|message, _cx| match message {
+///     b"fail" => Err(std::io::Error::other("as told")),
+///     _ => Ok(Next::Continue),
+/// }));
+/// client.send("hello");
+/// client.send("fail");
+/// assert_eq!(client.calls()[1].returned, Returned::Continue);
+/// assert_eq!(client.calls()[2].returned, Returned::Error("as told".to_owned()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Returned {

@@ -20,8 +20,8 @@ use crate::testing::world::{Other, Way, World};
 /// the server sends, as most clients do; not after [`Next::HalfClose`](crate::Next::HalfClose).
 ///
 /// ```
-/// use switchboard::testing::MemoryServer;
-/// use switchboard::{CloseReason, Framing, Next, Server, handler_fn};
+/// use switchboard::testing::{MemoryServer, Step};
+/// use switchboard::{Address, CloseReason, Framing, Next, Server, handler_fn};
 ///
 /// let upper = || handler_fn(|line, cx| {
 ///     cx.send(line.to_ascii_uppercase());
@@ -35,8 +35,11 @@ use crate::testing::world::{Other, Way, World};
 /// client.send("lo\nworld\n");
 /// assert_eq!(client.replies(), ["HELLO", "WORLD"]);
 ///
-/// client.half_close();
+/// client.play([Step::send("bye"), Step::HalfClose]);
+/// assert_eq!(client.received(), "BYE\n");
+/// assert_eq!(client.calls().last().unwrap(), &"finish peer-eof");
 /// assert_eq!(client.close_reason(), Some(CloseReason::PeerEof));
+/// assert!(matches!(client.address(), Address::Tcp(_)));
 /// ```
 pub struct Client {
     world: Arc<World>,
@@ -50,6 +53,15 @@ pub struct Client {
 }
 
 /// How a server has ended a connection, as its client sees it.
+///
+/// ```
+/// use switchboard::testing::{self, End};
+/// use switchboard::{Next, handler_fn};
+///
+/// let mut client = testing::connect(handler_fn(|_message, _cx| Ok(Next::Close)));
+/// client.send("hello");
+/// assert_eq!(client.end(), End::Closed);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {

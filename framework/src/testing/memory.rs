@@ -170,6 +170,18 @@ impl MemoryServer {
 
     /// Somebody with this address who will send datagrams to the socket with this number, counted from 0.
     ///
+    /// ```
+    /// use switchboard::testing::MemoryServer;
+    /// use switchboard::{Address, Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let server = MemoryServer::new(server.udp("127.0.0.1:0"));
+    /// // Port 53 answers anybody: a server that answered it could be drawn into an endless exchange.
+    /// let resolver = Address::Udp("192.0.2.7:53".parse().unwrap());
+    /// server.correspond_from(resolver, 0).send("hello");
+    /// assert_eq!(server.stats().datagrams_dropped().find(|(_, count)| *count > 0), Some(("service-port", 1)));
+    /// ```
+    ///
     /// # Panics
     /// There is none.
     #[must_use]
@@ -264,6 +276,16 @@ impl MemoryServer {
     }
 
     /// What the server has counted so far.
+    ///
+    /// ```
+    /// use switchboard::testing::MemoryServer;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let server = MemoryServer::new(server);
+    /// let _clients = (server.connect(), server.connect());
+    /// assert_eq!(server.stats().connections_open, 2);
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.world.engine.stats()

@@ -40,6 +40,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 ///     })
 ///     .concurrency(Concurrency::pool(4)),
 /// );
+/// assert!(server.addr().ip().is_loopback());
 /// let mut client = server.connect();
 /// client.write_all(b"hello")?;
 /// let mut reply = [0; 5];
@@ -85,7 +86,7 @@ impl TestServer {
     /// # Panics
     /// As [`spawn`](TestServer::spawn).
     ///
-    /// ```no_run
+    /// ```
     /// use switchboard::testing::TestServer;
     /// use switchboard::{Next, Server, handler_fn};
     ///
@@ -104,6 +105,15 @@ impl TestServer {
     }
 
     /// For a test that leaves a handler stuck on purpose: nothing is looked at when it ends.
+    ///
+    /// ```
+    /// use switchboard::testing::TestServer;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| handler_fn(|_message, _cx| Ok(Next::Continue)));
+    /// let server = TestServer::spawn(server).without_checks();
+    /// # drop(server);
+    /// ```
     #[must_use]
     pub fn without_checks(mut self) -> Self {
         self.checks = Checks::None;

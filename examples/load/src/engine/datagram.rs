@@ -59,7 +59,7 @@ fn read_one(desk: &mut Desk<'_>, peer: &mut Peer, input: &mut [u8]) -> Result<bo
     let Line::Up { fd, .. } = &peer.line else { return Ok(false) };
     match rustix::net::recv(fd, &mut *input, RecvFlags::DONTWAIT) {
         Ok((_, count)) => {
-            let now = desk.clock.now();
+            let now = desk.received_at(count);
             one_arrived(desk, peer, &input[..count], now);
             Ok(peer.talk.window.open() > 0)
         }
@@ -92,7 +92,7 @@ fn read_batch(desk: &mut Desk<'_>, peer: &mut Peer, input: &mut [u8]) -> Result<
         Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(false),
         Err(error) => return Err(end_of(Errno::from_raw_os_error(error as i32))),
     };
-    let now = desk.clock.now();
+    let now = desk.received_at(lengths[..count].iter().sum());
     for (bytes, &len) in input.chunks(stride).zip(&lengths[..count]) {
         one_arrived(desk, peer, &bytes[..len], now);
     }
@@ -106,7 +106,14 @@ fn one_arrived(desk: &mut Desk<'_>, peer: &mut Peer, datagram: &[u8], now: u64) 
         desk.arrived_at = now;
         return;
     }
-    desk.arrival(&mut peer.talk, datagram, now);
+    let talk = &mut *peer.talk;
+    if let Some(promise) = talk.window.promised()
+        && desk.proof.kept(promise, talk.front, datagram) == Some(datagram.len())
+    {
+        desk.fulfilled(talk, now);
+        return;
+    }
+    desk.arrival(talk, datagram, now);
 }
 
 fn end_of(error: Errno) -> End {
@@ -120,7 +127,7 @@ fn end_of(error: Errno) -> End {
 pub(crate) fn fill(desk: &mut Desk<'_>, peer: &mut Peer) -> Option<End> {
     let mut room = desk.room(peer);
     while room > 0 && !peer.talk.blocked {
-        let now = desk.clock.now();
+        let now = desk.written_at();
         let count = (room as usize).min(BATCH);
         desk.start_batch();
         for _ in 0..count {

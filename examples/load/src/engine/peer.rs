@@ -2,6 +2,7 @@
 use std::os::fd::OwnedFd;
 
 use crate::plan::Plan;
+use crate::proof::Proof;
 use crate::proof::window::Window;
 
 /// Where the connection stands.
@@ -35,6 +36,8 @@ pub(crate) enum End {
 pub(crate) struct Talk {
     /// The connection's number, which its requests carry.
     pub(crate) id: u32,
+    /// What its ids begin with.
+    pub(crate) front: u64,
     pub(crate) window: Window,
     /// Received bytes that make no whole reply yet.
     pub(crate) partial: Vec<u8>,
@@ -68,9 +71,10 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// A connection yet to be made.
-    pub(crate) fn new(id: u32, index: u32, plan: &Plan) -> Self {
+    pub(crate) fn new(id: u32, index: u32, plan: &Plan, proof: &Proof) -> Self {
         let talk = Talk {
             id,
+            front: proof.front(id),
             window: Window::new(plan.depth),
             partial: Vec::new(),
             unsent: Vec::new(),

@@ -78,6 +78,7 @@ impl Worker<'_> {
             None if spent => self.hang_up(index, End::Ours),
             None => self.attend(index),
         }
+        self.desk.fresh_reading = None;
     }
 
     /// A connection stands: if the load is on, it takes part.

@@ -51,7 +51,7 @@ pub(crate) fn read(desk: &mut Desk<'_>, peer: &mut Peer, hung_up: bool) -> Optio
         match rustix::net::recv(fd, &mut input[kept..], RecvFlags::empty()) {
             Ok((_, 0)) => break Some(End::Closed),
             Ok((_, count)) => {
-                let now = desk.clock.now();
+                let now = desk.received_at(kept + count);
                 desk.tally.books.bytes_received += count as u64;
                 if talk.fresh {
                     talk.fresh = false;
@@ -84,8 +84,16 @@ pub(crate) fn read(desk: &mut Desk<'_>, peer: &mut Peer, hung_up: bool) -> Optio
 /// Settles every whole reply in `bytes`; how many bytes they were, or nothing if the stream makes no sense any more.
 fn take_replies(desk: &mut Desk<'_>, talk: &mut Talk, bytes: &[u8], now: u64) -> Option<usize> {
     let mut used = 0;
+    let framing = desk.plan.framing;
     while used < bytes.len() {
-        match desk.plan.framing.next(&bytes[used..], desk.proof) {
+        if let Some(promise) = talk.window.promised()
+            && let Some(skip) = framing.kept(&bytes[used..], desk.proof, (promise, talk.front))
+        {
+            desk.fulfilled(talk, now);
+            used += skip;
+            continue;
+        }
+        match framing.next(&bytes[used..], desk.proof) {
             Piece::Proved { id: of, skip } => {
                 desk.proved(talk, of, &bytes[used..used + skip], now);
                 used += skip;
@@ -110,7 +118,7 @@ pub(crate) fn fill(desk: &mut Desk<'_>, peer: &mut Peer) -> Option<End> {
     if room == 0 {
         return None;
     }
-    let now = desk.clock.now();
+    let now = desk.written_at();
     desk.start_batch();
     for _ in 0..room {
         let times = Times { planned: now, sent: now };

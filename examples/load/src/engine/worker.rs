@@ -139,10 +139,14 @@ impl<'r> Worker<'r> {
             sources: Sources::new(&plan.sources, &plan.target, plan.life.is_some()),
             connecting: 0,
             arrived_at: 0,
+            fresh_reading: None,
         };
         Ok(Self {
             desk,
-            peers: ids.enumerate().map(|(n, id)| Peer::new(id as u32, n as u32, plan)).collect(),
+            peers: ids
+                .enumerate()
+                .map(|(n, id)| Peer::new(id as u32, n as u32, plan, proof))
+                .collect(),
             sides: side::share(plan.sides, number, plan.threads),
             number,
             phase: Phase::Running,

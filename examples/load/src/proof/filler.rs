@@ -7,6 +7,14 @@ use crate::proof::{Expect, id::mix};
 const UNIT: usize = 16;
 /// Few enough for both tables to stay in a core's first cache: every message touches them twice.
 const UNITS: usize = 512;
+/// Text up to this long is copied and compared without a call.
+const SHORT: usize = 128;
+/// So much of the beginning follows the end of the tables once more, so that short text never wraps.
+const AGAIN: usize = SHORT / UNIT;
+/// What a short text's copy takes along, to be cut off again: a copy of one length needs no loop.
+const COPY: usize = 64;
+/// Bytes that writing a short filler may touch.
+pub(crate) const QUICK: usize = COPY + UNIT;
 /// Fills what does not make a whole unit: only lower-case letters, so that even the shortest message proves upper-casing.
 const PAD: &[u8; 40] = b"abcdefghijklmnopqrstuvwxyzabcdefghijklmn";
 
@@ -38,33 +46,60 @@ pub(crate) enum Match {
 /// Whether two slices of one length are the same; short ones without a call.
 #[inline]
 fn same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() > 128 {
+    if a.len() > SHORT {
         return a == b;
     }
-    let (words_a, rest_a) = a.as_chunks::<16>();
-    let (words_b, rest_b) = b.as_chunks::<16>();
-    let differs = words_a
-        .iter()
-        .zip(words_b)
-        .fold(0, |differs, (a, b)| differs | (u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(*b)));
-    let rest = rest_a.iter().zip(rest_b).fold(0, |differs, (a, b)| differs | (a ^ b));
-    a.len() == b.len() && differs == 0 && rest == 0
-}
-
-struct Cut {
-    first: usize,
-    units: usize,
-    pad_at: usize,
-    pad: usize,
+    let (units_a, rest_a) = a.as_chunks::<UNIT>();
+    let (units_b, rest_b) = b.as_chunks::<UNIT>();
+    let units = units_a.iter().zip(units_b);
+    let differs = units.fold(0, |all, (a, b)| all | (word(a) ^ word(b)));
+    a.len() == b.len() && differs == 0 && same_rest(rest_a, rest_b)
 }
 
 #[inline]
-fn cut(hash: u64, len: usize) -> Cut {
-    Cut {
-        first: (hash as usize) % UNITS,
-        units: len / UNIT,
-        pad_at: (hash >> 16) as usize % 24,
-        pad: len % UNIT,
+fn word(unit: &[u8; UNIT]) -> u128 {
+    u128::from_ne_bytes(*unit)
+}
+
+/// Whether two slices of one length below 16 are the same: as two words that overlap.
+#[inline]
+fn same_rest(a: &[u8], b: &[u8]) -> bool {
+    fn ends<const N: usize>(of: &[u8]) -> Option<([u8; N], [u8; N])> {
+        Some((*of.first_chunk()?, *of.last_chunk()?))
+    }
+    match a.len() {
+        0 => true,
+        1 => a == b,
+        2..4 => ends::<2>(a) == ends::<2>(b),
+        4..8 => ends::<4>(a) == ends::<4>(b),
+        _ => ends::<8>(a) == ends::<8>(b),
+    }
+}
+
+/// Where a message's filler lies in the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    first: u16,
+    pad_at: u16,
+}
+
+impl Place {
+    /// The place that an id decides.
+    #[inline]
+    pub(crate) fn of(hash: u64) -> Self {
+        Self { first: (hash % UNITS as u64) as u16, pad_at: ((hash >> 16 & 0xffff) % 24) as u16 }
+    }
+
+    #[inline]
+    fn first(self) -> usize {
+        usize::from(self.first)
+    }
+
+    /// The padding that fills `len` bytes up.
+    #[inline]
+    fn pad(self, len: usize) -> std::ops::Range<usize> {
+        let begin = usize::from(self.pad_at);
+        begin..begin + len % UNIT
     }
 }
 
@@ -72,11 +107,11 @@ impl Filler {
     /// Builds the table for a run. Which bytes it holds depends on what kind of text the server is expected to handle.
     pub(crate) fn new(seed: u64, expect: &Expect) -> Self {
         let mut filler = Self {
-            sent: Vec::with_capacity(UNITS * UNIT),
-            expected: Vec::with_capacity(UNITS * UNIT),
+            sent: Vec::with_capacity((UNITS + AGAIN) * UNIT),
+            expected: Vec::with_capacity((UNITS + AGAIN) * UNIT),
             offsets: Vec::with_capacity(UNITS + 1),
             pad_expected: expect.transform(PAD),
-            same_length: *expect != Expect::UpperUtf8,
+            same_length: !matches!(expect, Expect::UpperUtf8 | Expect::Fixed(_)),
         };
         for number in 0..UNITS {
             let unit = unit(mix(seed ^ (number as u64) << 20), expect);
@@ -85,26 +120,48 @@ impl Filler {
             filler.sent.extend_from_slice(&unit);
         }
         filler.offsets.push(filler.expected.len());
+        if filler.same_length {
+            filler.sent.extend_from_within(..AGAIN * UNIT);
+            filler.expected.extend_from_within(..AGAIN * UNIT);
+        }
         filler
     }
 
-    /// Appends `len` bytes of filler as sent.
+    /// Writes `len` bytes of filler as sent to the beginning of `out`, if they are few enough to do without a loop. What
+    /// follows them is overwritten.
     #[inline]
-    pub(crate) fn append_sent(&self, hash: u64, len: usize, out: &mut Vec<u8>) {
-        let mut cut = cut(hash, len);
-        while cut.units > 0 {
-            let run = cut.units.min(UNITS - cut.first);
-            out.extend_from_slice(&self.sent[cut.first * UNIT..(cut.first + run) * UNIT]);
-            cut.units -= run;
-            cut.first = 0;
+    pub(crate) fn write_sent(&self, place: Place, len: usize, out: &mut [u8; QUICK]) -> bool {
+        let text = len / UNIT * UNIT;
+        let (Some(units), Some(pad)) = (
+            self.sent[place.first() * UNIT..].first_chunk::<COPY>(),
+            PAD[usize::from(place.pad_at)..].first_chunk::<UNIT>(),
+        ) else {
+            return false;
+        };
+        if text > COPY {
+            return false;
         }
-        out.extend_from_slice(&PAD[cut.pad_at..cut.pad_at + cut.pad]);
+        out[..COPY].copy_from_slice(units);
+        out[text..text + UNIT].copy_from_slice(pad);
+        true
+    }
+
+    /// Appends `len` bytes of filler as sent.
+    pub(crate) fn append_sent(&self, place: Place, len: usize, out: &mut Vec<u8>) {
+        let (mut first, mut units) = (place.first(), len / UNIT);
+        while units > 0 {
+            let run = units.min(UNITS - first);
+            out.extend_from_slice(&self.sent[first * UNIT..(first + run) * UNIT]);
+            units -= run;
+            first = 0;
+        }
+        out.extend_from_slice(&PAD[place.pad(len)]);
     }
 
     /// The expected bytes for `len` bytes of filler, piece by piece.
-    fn expected(&self, hash: u64, len: usize) -> impl Iterator<Item = &[u8]> {
-        let Cut { mut first, mut units, pad_at, pad } = cut(hash, len);
-        let mut pad = Some(&self.pad_expected[pad_at..pad_at + pad]);
+    fn expected(&self, place: Place, len: usize) -> impl Iterator<Item = &[u8]> {
+        let (mut first, mut units) = (place.first(), len / UNIT);
+        let mut pad = Some(&self.pad_expected[place.pad(len)]);
         std::iter::from_fn(move || {
             if units == 0 {
                 return pad.take();
@@ -118,34 +175,41 @@ impl Filler {
     }
 
     /// How many bytes are expected back for `len` bytes of filler.
-    pub(crate) fn expected_len(&self, hash: u64, len: usize) -> usize {
+    pub(crate) fn expected_len(&self, place: Place, len: usize) -> usize {
         if self.same_length {
             return len;
         }
-        self.expected(hash, len).map(<[u8]>::len).sum()
+        self.expected(place, len).map(<[u8]>::len).sum()
     }
 
     /// Appends what is expected back for `len` bytes of filler.
-    pub(crate) fn append_expected(&self, hash: u64, len: usize, out: &mut Vec<u8>) {
-        self.expected(hash, len).for_each(|piece| out.extend_from_slice(piece));
+    pub(crate) fn append_expected(&self, place: Place, len: usize, out: &mut Vec<u8>) {
+        self.expected(place, len).for_each(|piece| out.extend_from_slice(piece));
+    }
+
+    /// Whether replies are as long as requests.
+    #[inline]
+    pub(crate) fn same_length(&self) -> bool {
+        self.same_length
     }
 
     /// Whether `got` is exactly what is expected back, where lengths stay the same: the quick way.
     #[inline]
-    pub(crate) fn is_whole(&self, hash: u64, got: &[u8]) -> bool {
-        let Cut { first, units, pad_at, pad } = cut(hash, got.len());
-        if !self.same_length || first + units > UNITS {
-            return self.compare(hash, got.len(), got) == Match::Whole;
+    pub(crate) fn is_whole(&self, place: Place, got: &[u8]) -> bool {
+        let units = got.len() / UNIT;
+        let first = place.first();
+        if !self.same_length || (first + units > UNITS && units > AGAIN) {
+            return self.compare(place, got.len(), got) == Match::Whole;
         }
         let (text, rest) = got.split_at(units * UNIT);
-        let expected = &self.expected[first * UNIT..(first + units) * UNIT];
-        same(text, expected) && same(rest, &self.pad_expected[pad_at..pad_at + pad])
+        let expected = &self.expected[first * UNIT..][..units * UNIT];
+        same(text, expected) && same_rest(rest, &self.pad_expected[place.pad(got.len())])
     }
 
     /// Compares `got` with what is expected back for `len` bytes of filler.
     #[inline]
-    pub(crate) fn compare(&self, hash: u64, len: usize, mut got: &[u8]) -> Match {
-        for piece in self.expected(hash, len) {
+    pub(crate) fn compare(&self, place: Place, len: usize, mut got: &[u8]) -> Match {
+        for piece in self.expected(place, len) {
             let common = piece.len().min(got.len());
             if piece[..common] != got[..common] {
                 return Match::Differs;
@@ -222,7 +286,7 @@ fn mend_gbk(unit: &mut [u8; UNIT]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filler, Match, UNIT, unit};
+    use super::{Filler, Match, Place, QUICK, UNIT, UNITS, unit};
     use crate::proof::{Expect, id::mix};
 
     const ALL: [Expect; 4] = [Expect::Echo, Expect::Upper, Expect::UpperUtf8, Expect::UpperGbk];
@@ -245,24 +309,30 @@ mod tests {
     fn what_is_expected_compares_as_whole_and_every_change_is_seen() {
         for expect in ALL {
             let filler = Filler::new(3, &expect);
-            for len in [2, 15, 16, 17, 50, 1000, 65_507, 200_000] {
-                let hash = mix(len as u64);
+            for len in
+                [2, 3, 5, 9, 15, 16, 17, 50, 64, 79, 80, 127, 128, 143, 144, 1000, 65_507, 200_000]
+            {
+                // From the last unit on, text begins again with the first.
+                let hash = mix(len as u64) | if len % 2 == 0 { UNITS as u64 - 1 } else { 0 };
                 let (mut sent, mut back) = (Vec::new(), Vec::new());
-                filler.append_sent(hash, len, &mut sent);
-                filler.append_expected(hash, len, &mut back);
+                let place = Place::of(hash);
+                filler.append_sent(place, len, &mut sent);
+                let mut quick = [0; QUICK];
+                assert!(!filler.write_sent(place, len, &mut quick) || quick.starts_with(&sent));
+                filler.append_expected(place, len, &mut back);
                 assert_eq!(sent.len(), len);
-                assert_eq!(back.len(), filler.expected_len(hash, len));
+                assert_eq!(back.len(), filler.expected_len(place, len));
                 assert_eq!(expect.transform(&sent), back);
-                assert_eq!(filler.compare(hash, len, &back), Match::Whole);
-                assert!(back.len() != len || filler.is_whole(hash, &back));
-                assert_eq!(filler.compare(hash, len, &back[..back.len() - 1]), Match::Prefix);
+                assert_eq!(filler.compare(place, len, &back), Match::Whole);
+                assert!(back.len() != len || filler.is_whole(place, &back));
+                assert_eq!(filler.compare(place, len, &back[..back.len() - 1]), Match::Prefix);
                 back.push(b'!');
-                assert_eq!(filler.compare(hash, len, &back), Match::Longer);
+                assert_eq!(filler.compare(place, len, &back), Match::Longer);
                 let middle = back.len() / 2;
                 back[middle] ^= 1;
-                assert_eq!(filler.compare(hash, len, &back), Match::Differs);
+                assert_eq!(filler.compare(place, len, &back), Match::Differs);
                 back.pop();
-                assert!(!filler.same_length || !filler.is_whole(hash, &back));
+                assert!(!filler.same_length || !filler.is_whole(place, &back));
             }
         }
     }
@@ -271,7 +341,7 @@ mod tests {
     fn gbk_text_has_second_bytes_that_a_bytewise_upper_casing_breaks() {
         let filler = Filler::new(1, &Expect::UpperGbk);
         let mut sent = Vec::new();
-        filler.append_sent(9, 4096, &mut sent);
+        filler.append_sent(Place::of(9), 4096, &mut sent);
         assert_ne!(sent.to_ascii_uppercase(), Expect::UpperGbk.transform(&sent));
     }
 }

@@ -4,7 +4,7 @@ pub(crate) mod filler;
 pub(crate) mod id;
 pub(crate) mod window;
 
-use crate::proof::filler::{Filler, Match};
+use crate::proof::filler::{Filler, Match, Place, QUICK};
 use crate::proof::id::{HEADER, Id};
 
 /// The shortest message: an id and two bytes to prove that it was transformed.
@@ -85,6 +85,16 @@ impl Sizes {
     }
 }
 
+/// What the reply to a request must be, worked out when the request was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Promise {
+    /// The last eight bytes of its id.
+    back: u64,
+    place: Place,
+    /// The whole length; zero where it has to be worked out from the reply.
+    len: u32,
+}
+
 /// What one arrived message turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -136,12 +146,53 @@ impl Proof {
         self.sizes.of(id.hash(self.run))
     }
 
+    /// What the ids of a connection begin with.
+    pub(crate) fn front(&self, conn: u32) -> u64 {
+        id::front(self.run, conn)
+    }
+
     /// Appends the request.
-    #[inline]
     pub(crate) fn append_request(&self, id: Id, out: &mut Vec<u8>) {
+        let _: Promise = self.promise_request(id, self.front(id.conn), out);
+    }
+
+    /// Appends the request, and says what its reply must be. `front` is what its connection's ids begin with.
+    #[inline]
+    pub(crate) fn promise_request(&self, id: Id, front: u64, out: &mut Vec<u8>) -> Promise {
         let hash = id.hash(self.run);
-        out.extend_from_slice(&id.encode(self.run, hash));
-        self.filler.append_sent(hash, self.sizes.of(hash) - HEADER, out);
+        let (back, place) = (id.back(hash), Place::of(hash));
+        let (begin, len) = (out.len(), self.sizes.of(hash));
+        out.extend_from_slice(&[0; HEADER + QUICK]);
+        if let Some(room) = out[begin..].first_chunk_mut::<{ HEADER + QUICK }>() {
+            room[..HEADER].copy_from_slice(&id::join(front, back));
+            if let Some(filler) = room.last_chunk_mut()
+                && !self.filler.write_sent(place, len - HEADER, filler)
+            {
+                out.truncate(begin + HEADER);
+                self.filler.append_sent(place, len - HEADER, out);
+            }
+        }
+        out.truncate(begin + len);
+        let reply_len = if self.named() && self.filler.same_length() { len as u32 } else { 0 };
+        Promise { back, place, len: reply_len }
+    }
+
+    /// Whether `bytes` begin with the promised reply: how long it is. No id is read and no hash worked out for that; what
+    /// is not as promised goes the longer way.
+    #[inline]
+    pub(crate) fn kept(&self, promise: &Promise, front: u64, bytes: &[u8]) -> Option<usize> {
+        let (head, rest) = bytes.split_first_chunk::<HEADER>()?;
+        let len = promise.len as usize;
+        let filler = rest.get(..len.checked_sub(HEADER)?)?;
+        let right =
+            id::begins(head, front, promise.back) && self.filler.is_whole(promise.place, filler);
+        right.then_some(len)
+    }
+
+    /// Whether replies carry ids.
+    #[inline]
+    fn named(&self) -> bool {
+        !matches!(self.expect, Expect::Fixed(_) | Expect::Nothing)
     }
 
     /// Appends the reply that this request must get.
@@ -152,7 +203,7 @@ impl Proof {
         }
         let hash = id.hash(self.run);
         out.extend_from_slice(&id.encode(self.run, hash));
-        self.filler.append_expected(hash, self.sizes.of(hash) - HEADER, out);
+        self.filler.append_expected(Place::of(hash), self.sizes.of(hash) - HEADER, out);
     }
 
     /// How long the reply to this request must be.
@@ -161,7 +212,7 @@ impl Proof {
             return reply.len();
         }
         let hash = id.hash(self.run);
-        HEADER + self.filler.expected_len(hash, self.sizes.of(hash) - HEADER)
+        HEADER + self.filler.expected_len(Place::of(hash), self.sizes.of(hash) - HEADER)
     }
 
     /// The id at the start of `bytes`, if there is a sound one.
@@ -173,20 +224,24 @@ impl Proof {
     pub(crate) fn compare(&self, bytes: &[u8]) -> Option<(Id, Match)> {
         let (id, hash) = Id::decode(self.run, bytes)?;
         let len = self.sizes.of(hash) - HEADER;
-        Some((id, self.filler.compare(hash, len, &bytes[HEADER..])))
+        Some((id, self.filler.compare(Place::of(hash), len, &bytes[HEADER..])))
     }
 
     /// Whether `bytes` begin with a right reply: to what, and how long it is. The quick way that nearly all replies go.
+    /// Where replies carry no ids, none is right by itself.
     #[inline]
     pub(crate) fn proved(&self, bytes: &[u8]) -> Option<(Id, usize)> {
+        if !self.named() {
+            return None;
+        }
         let (id, hash) = Id::decode(self.run, bytes)?;
-        let len = self.sizes.of(hash) - HEADER;
-        let end = HEADER + self.filler.expected_len(hash, len);
+        let (place, len) = (Place::of(hash), self.sizes.of(hash) - HEADER);
+        let end = HEADER + self.filler.expected_len(place, len);
         let filler = bytes.get(HEADER..end)?;
         let whole = if filler.len() == len {
-            self.filler.is_whole(hash, filler)
+            self.filler.is_whole(place, filler)
         } else {
-            self.filler.compare(hash, len, filler) == Match::Whole
+            self.filler.compare(place, len, filler) == Match::Whole
         };
         whole.then_some((id, end))
     }
@@ -223,12 +278,14 @@ impl Proof {
 mod tests {
     use super::{Expect, HEADER, Id, Proof, Sizes, Verdict};
 
-    fn exchange(expect: Expect) -> (Proof, Id, Vec<u8>, Vec<u8>) {
-        let proof = Proof::new(11, expect, Sizes { least: 16, most: 200 });
+    fn exchange(expect: &Expect) -> (Proof, Id, Vec<u8>, Vec<u8>) {
+        let proof = Proof::new(11, expect.clone(), Sizes { least: 16, most: 200 });
         let id = Id { conn: 3, seq: 12 };
         let (mut request, mut reply) = (Vec::new(), Vec::new());
-        proof.append_request(id, &mut request);
+        let promise = proof.promise_request(id, proof.front(id.conn), &mut request);
         proof.append_reply(id, &mut reply);
+        let kept = proof.kept(&promise, proof.front(id.conn), &reply);
+        assert!(kept == Some(reply.len()) || (kept.is_none() && *expect == Expect::UpperUtf8));
         assert_eq!(request.len(), proof.request_len(id));
         assert_eq!(reply.len(), proof.reply_len(id));
         assert!(reply.len() <= proof.reply_max());
@@ -238,7 +295,7 @@ mod tests {
     #[test]
     fn the_right_reply_is_whole_and_any_other_is_not() {
         for expect in [Expect::Echo, Expect::Upper, Expect::UpperUtf8, Expect::UpperGbk] {
-            let (proof, id, request, reply) = exchange(expect.clone());
+            let (proof, id, request, reply) = exchange(&expect);
             assert_eq!(expect.transform(&request), reply);
             assert_eq!(proof.judge(&reply), Verdict::Whole(id));
             assert_eq!(proof.judge(&reply[..HEADER]), Verdict::Truncated(id));
@@ -251,14 +308,35 @@ mod tests {
     }
 
     #[test]
+    fn a_promise_is_kept_by_the_right_reply_alone() {
+        let proof = Proof::new(11, Expect::Upper, Sizes { least: 16, most: 200 });
+        let front = proof.front(3);
+        for seq in 0..300 {
+            let id = Id { conn: 3, seq };
+            let (mut request, mut reply) = (Vec::new(), Vec::new());
+            let promise = proof.promise_request(id, front, &mut request);
+            assert_eq!(proof.kept(&promise, front, &request), None, "an echo");
+            proof.append_reply(id, &mut reply);
+            assert_eq!(proof.kept(&promise, front, &reply), Some(reply.len()));
+            assert_eq!(proof.kept(&promise, proof.front(4), &reply), None, "another connection's");
+            assert_eq!(proof.kept(&promise, front, &reply[..reply.len() - 1]), None);
+            for at in 0..reply.len() {
+                let mut bad = reply.clone();
+                bad[at] ^= 1 << (seq % 8);
+                assert_eq!(proof.kept(&promise, front, &bad), None, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
     fn a_plain_echo_is_no_upper_casing() {
-        let (proof, id, request, _) = exchange(Expect::Upper);
+        let (proof, id, request, _) = exchange(&Expect::Upper);
         assert_eq!(proof.judge(&request), Verdict::Corrupt(id));
     }
 
     #[test]
     fn a_reply_with_a_damaged_id_is_known_by_the_rest() {
-        let (proof, id, _, mut reply) = exchange(Expect::Upper);
+        let (proof, id, _, mut reply) = exchange(&Expect::Upper);
         reply[8] ^= 1;
         assert_eq!(proof.judge(&reply), Verdict::Nameless);
         assert_eq!(proof.resembles(&reply, id, &mut Vec::new()), Verdict::Corrupt(id));

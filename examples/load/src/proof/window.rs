@@ -4,6 +4,8 @@
 //! whose slot is still open is skipped. Each slot remembers the last 64 requests it held in one bit each, so memory is
 //! flat however long the run is.
 
+use crate::proof::Promise;
+
 /// What a slot holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -29,6 +31,7 @@ struct Slot {
     times: Times,
     /// Bit n: the request n turns of the ring ago was answered. Bit 0 belongs to the current one.
     history: u64,
+    promise: Promise,
     seq: u32,
     state: State,
 }
@@ -55,7 +58,8 @@ pub(crate) struct Window {
     depth: u32,
     /// No open request is older than this one.
     oldest: u32,
-    newest_answered: Option<u32>,
+    /// The one after the newest that was answered: on a stream, the next reply is to this one.
+    expected: u32,
 }
 
 /// Whether `a` was issued before `b`; sequence numbers wrap.
@@ -68,14 +72,20 @@ impl Window {
     /// A window for `depth` open requests.
     pub(crate) fn new(depth: u32) -> Self {
         let slots = (depth.max(2) as usize * 4).next_power_of_two();
-        let empty = Slot { times: Times::default(), history: 0, seq: 0, state: State::Empty };
+        let empty = Slot {
+            times: Times::default(),
+            history: 0,
+            promise: Promise::default(),
+            seq: 0,
+            state: State::Empty,
+        };
         Self {
             slots: vec![empty; slots].into_boxed_slice(),
             next: 0,
             open: 0,
             depth,
             oldest: 0,
-            newest_answered: None,
+            expected: 0,
         }
     }
 
@@ -129,6 +139,33 @@ impl Window {
         Some(seq)
     }
 
+    /// What the reply to the request issued last must be.
+    #[inline]
+    pub(crate) fn promise(&mut self, promise: Promise) {
+        let at = self.at(self.next.wrapping_sub(1));
+        self.slots[at].promise = promise;
+    }
+
+    /// What the next reply must be if nothing is lost or overtaken; nothing if that request is not open.
+    #[inline]
+    pub(crate) fn promised(&self) -> Option<&Promise> {
+        let slot = &self.slots[self.at(self.expected)];
+        (slot.state == State::Open && slot.seq == self.expected).then_some(&slot.promise)
+    }
+
+    /// The reply that `promised` tells of has arrived.
+    #[inline]
+    pub(crate) fn fulfil(&mut self) -> Times {
+        let at = self.at(self.expected);
+        let slot = &mut self.slots[at];
+        debug_assert!(slot.state == State::Open && slot.seq == self.expected, "promised before");
+        slot.state = State::Answered;
+        slot.history |= 1;
+        self.open -= 1;
+        self.expected = self.expected.wrapping_add(1);
+        slot.times
+    }
+
     /// Takes back the request issued last: it could not be sent.
     pub(crate) fn take_back(&mut self) {
         // The number is not used again; taking back several goes backwards over those already taken back.
@@ -160,9 +197,9 @@ impl Window {
                 State::Open => {
                     let times = slot.times;
                     self.open -= 1;
-                    let overtook = self.newest_answered.is_some_and(|n| before(seq, n));
+                    let overtook = before(seq, self.expected.wrapping_sub(1));
                     if !overtook {
-                        self.newest_answered = Some(seq);
+                        self.expected = seq.wrapping_add(1);
                     }
                     Answer::Open { times, overtook }
                 }
@@ -295,7 +332,7 @@ mod tests {
     #[test]
     fn sequence_numbers_wrap_without_a_stumble() {
         let mut window = Window::new(3);
-        window.next = u32::MAX - 4;
+        (window.next, window.expected) = (u32::MAX - 4, u32::MAX - 4);
         for _ in 0..20 {
             let (a, b) = (issue(&mut window), issue(&mut window));
             assert_eq!(window.oldest(), Some(a));
@@ -319,6 +356,11 @@ mod tests {
                             Some(seq) => { prop_assert!(open < 5); model.insert(seq, 0); last = seq; }
                             None => prop_assert_eq!(open, 5),
                         }
+                    }
+                    2 if back % 2 == 0 && window.promised().is_some() => {
+                        let seq = window.expected;
+                        window.fulfil();
+                        prop_assert_eq!(model.insert(seq, 1), Some(0));
                     }
                     2 => {
                         let seq = last.wrapping_sub(back);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::target::Target;
 
@@ -15,13 +15,15 @@ const BACKLOG: i32 = 4096;
 /// # Errors
 /// What the system says.
 pub(crate) fn listen(target: &Target) -> std::io::Result<(OwnedFd, Target)> {
-    let (domain, kind, addr) = match target {
-        Target::Tcp(addr) => (Domain::for_address(*addr), Type::STREAM, SockAddr::from(*addr)),
-        Target::Udp(addr) => (Domain::for_address(*addr), Type::DGRAM, SockAddr::from(*addr)),
-        Target::Unix(path) => (Domain::UNIX, Type::STREAM, SockAddr::unix(path)?),
-        Target::UnixGram(path) => (Domain::UNIX, Type::DGRAM, SockAddr::unix(path)?),
+    let addr = target.sock_addr()?;
+    let (domain, kind) = match target {
+        Target::Tcp(addr) => (Domain::for_address(*addr), Type::STREAM),
+        Target::Udp(addr) => (Domain::for_address(*addr), Type::DGRAM),
+        Target::Unix(_) => (Domain::UNIX, Type::STREAM),
+        Target::UnixGram(_) => (Domain::UNIX, Type::DGRAM),
     };
     if let Target::Unix(path) | Target::UnixGram(path) = target
+        && addr.as_abstract_namespace().is_none()
         && fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
     {
         // Left over from a server that did not end well; anything else than a socket is not touched.

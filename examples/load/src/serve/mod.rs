@@ -24,7 +24,7 @@ use crate::{host, units, verdict};
 /// What to serve, and how badly.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH; repeatable, port 0 for any
+    /// Where to listen: tcp://HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH (@NAME: abstract); repeatable, port 0 for any
     #[arg(required = true, value_name = "URL")]
     pub(crate) urls: Vec<String>,
     /// What to answer: upper, echo, upper-utf8, upper-gbk, fixed:TEXT or none

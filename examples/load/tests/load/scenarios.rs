@@ -175,3 +175,17 @@ fn a_server_that_floods_with_garbage_is_survived_and_reported() {
     assert!(run.number("generator.cpu.peak_kib") < 65_536.0, "{}", run.out);
     flood.expect("a thread").join().expect("the flood ends");
 }
+
+#[test]
+fn servers_with_abstract_names_are_load_tested_as_well() {
+    let name = format!("@switchboard-load-test-{}", std::process::id());
+    for scheme in ["unix", "unixgram"] {
+        let url = format!("{scheme}:{name}");
+        let server = serve(&[&url], "");
+        assert_eq!(server.url(), url);
+        let run = load(&url, "--count 500 -c 4");
+        assert_eq!((run.status, run.count("ok")), (0, 500), "{}{}", run.out, run.err);
+        assert!(!std::path::Path::new(&name).exists(), "no file of that name was made");
+        server.end();
+    }
+}
