@@ -136,7 +136,14 @@ impl Target {
         };
         let socket = Socket::new(domain, kind.nonblocking(), None)?;
         match self {
-            Self::Tcp(_) => socket.set_tcp_nodelay(true)?,
+            Self::Tcp(_) => {
+                socket.set_tcp_nodelay(true)?;
+                if self.is_local() {
+                    // Within a machine there is nothing to congest. A control that paces would hold requests back after
+                    // their write; where this one is not to be had, the system's own serves.
+                    let _ = rustix::net::sockopt::set_tcp_congestion(&socket, "reno");
+                }
+            }
             Self::Udp(_) => {
                 socket.set_recv_buffer_size(DATAGRAM_BUFFER)?;
             }
