@@ -96,6 +96,16 @@ impl Target {
         self.ip().is_none_or(|ip| ip.is_loopback())
     }
 
+    /// Within a machine there is nothing to congest: a control that paces would only hold bytes back after their write.
+    fn do_without_pacing(&self, socket: &Socket) {
+        if let Self::Tcp(_) = self
+            && self.is_local()
+        {
+            // Where this control is not to be had, the system's own serves as well.
+            let _ = rustix::net::sockopt::set_tcp_congestion(socket, "reno");
+        }
+    }
+
     /// Its address, if it has one.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         match self {
@@ -138,11 +148,7 @@ impl Target {
         match self {
             Self::Tcp(_) => {
                 socket.set_tcp_nodelay(true)?;
-                if self.is_local() {
-                    // Within a machine there is nothing to congest. A control that paces would hold requests back after
-                    // their write; where this one is not to be had, the system's own serves.
-                    let _ = rustix::net::sockopt::set_tcp_congestion(&socket, "reno");
-                }
+                self.do_without_pacing(&socket);
             }
             Self::Udp(_) => {
                 socket.set_recv_buffer_size(DATAGRAM_BUFFER)?;

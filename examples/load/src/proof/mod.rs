@@ -283,14 +283,14 @@ impl Proof {
 mod tests {
     use super::{Expect, HEADER, Id, Proof, Sizes, Verdict};
 
-    fn exchange(expect: Expect) -> (Proof, Id, Vec<u8>, Vec<u8>) {
+    fn exchange(expect: &Expect) -> (Proof, Id, Vec<u8>, Vec<u8>) {
         let proof = Proof::new(11, expect.clone(), Sizes { least: 16, most: 200 });
         let id = Id { conn: 3, seq: 12 };
         let (mut request, mut reply) = (Vec::new(), Vec::new());
         let promise = proof.promise_request(id, proof.front(id.conn), &mut request);
         proof.append_reply(id, &mut reply);
         let kept = proof.kept(&promise, proof.front(id.conn), &reply);
-        assert!(kept == Some(reply.len()) || (kept.is_none() && expect == Expect::UpperUtf8));
+        assert!(kept == Some(reply.len()) || (kept.is_none() && *expect == Expect::UpperUtf8));
         assert_eq!(request.len(), proof.request_len(id));
         assert_eq!(reply.len(), proof.reply_len(id));
         assert!(reply.len() <= proof.reply_max());
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn the_right_reply_is_whole_and_any_other_is_not() {
         for expect in [Expect::Echo, Expect::Upper, Expect::UpperUtf8, Expect::UpperGbk] {
-            let (proof, id, request, reply) = exchange(expect.clone());
+            let (proof, id, request, reply) = exchange(&expect);
             assert_eq!(expect.transform(&request), reply);
             assert_eq!(proof.judge(&reply), Verdict::Whole(id));
             assert_eq!(proof.judge(&reply[..HEADER]), Verdict::Truncated(id));
@@ -335,13 +335,13 @@ mod tests {
 
     #[test]
     fn a_plain_echo_is_no_upper_casing() {
-        let (proof, id, request, _) = exchange(Expect::Upper);
+        let (proof, id, request, _) = exchange(&Expect::Upper);
         assert_eq!(proof.judge(&request), Verdict::Corrupt(id));
     }
 
     #[test]
     fn a_reply_with_a_damaged_id_is_known_by_the_rest() {
-        let (proof, id, _, mut reply) = exchange(Expect::Upper);
+        let (proof, id, _, mut reply) = exchange(&Expect::Upper);
         reply[8] ^= 1;
         assert_eq!(proof.judge(&reply), Verdict::Nameless);
         assert_eq!(proof.resembles(&reply, id, &mut Vec::new()), Verdict::Corrupt(id));
