@@ -1,6 +1,7 @@
 //! The documentation under test: everything public has an example that runs, and what is named is there.
 //!
-//! The examples themselves are run by `cargo test --doc`. These rules see to it that there are some.
+//! The examples themselves are run by `cargo test --doc`. These rules see to it that there are some, and
+//! that the tests which the pages name exist.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -19,6 +20,52 @@ fn everything_public_has_an_example_that_runs() {
          public module) that it belongs to:\n  {}\n",
         faults.join("\n  ")
     );
+}
+
+#[test]
+fn every_promise_names_tests_that_are_there() {
+    let page = fs::read_to_string(source().join("guide/promises.rs")).unwrap_or_default();
+    let mut faults = Vec::new();
+    let mut titles = 0;
+    for (number, section) in page.split("//! # ").skip(1).enumerate() {
+        titles += 1;
+        let rows = section.lines().filter(|line| line.starts_with("//! | `"));
+        let title = section.lines().next().unwrap_or_default();
+        if !title.starts_with(&format!("{}. ", number + 1)) || rows.clone().count() == 0 {
+            faults.push(format!("\"{title}\" has no number, or names no test"));
+        }
+        faults.extend(rows.filter(|row| !is_proven(row)).map(ToOwned::to_owned));
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    let promised = readme.lines().skip_while(|line| *line != "## What is promised").skip(1);
+    let promised = promised.take_while(|line| !line.starts_with("## "));
+    let promised = promised.filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).count();
+    assert_eq!(titles, promised, "README.md and guide/promises.rs list the same promises");
+    assert!(
+        faults.is_empty(),
+        "These rows of guide/promises.rs name no test in these fields: write them as the `matrix!` of \
+         the file, or the row of tests/PORTED.md, has them (a plain test has `–` in both):\n  {}\n",
+        faults.join("\n  ")
+    );
+}
+
+/// Whether the file that a row names has this claim, in these fields.
+fn is_proven(row: &str) -> bool {
+    let cells: Vec<&str> = row.trim_start_matches("//!").split('|').map(str::trim).collect();
+    let &["", file, claim, modes, over, ""] = &cells[..] else { return false };
+    let (file, claim) = (file.trim_matches('`'), claim.trim_matches('`'));
+    let Ok(text) = fs::read_to_string(root().join(file)) else { return false };
+    let every = "inline threads pool";
+    if file.ends_with(".md") {
+        return text.contains(&format!("| {claim} | {modes} | {over} |"));
+    }
+    if (modes, over) == ("–", "–") {
+        let tests =
+            text.split("#[test]").skip(1).map(|test| test.split('{').next().unwrap_or(test));
+        return tests.into_iter().any(|head| head.contains(&format!("fn {claim}()")));
+    }
+    let in_modes = format!(" {claim} in [{modes}]: [{over}];");
+    text.contains(&in_modes) || modes == every && text.contains(&format!(" {claim}: [{over}];"))
 }
 
 // ---- what is public ----
@@ -242,8 +289,12 @@ fn uses(code: &str, name: &str) -> bool {
 
 // ---- how the rules read ----
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("framework/src")
+    root().join("framework/src")
 }
 
 fn page(path: &Path) -> Page {

@@ -19,7 +19,7 @@ const LAYERS: [&[&str]; 10] = [
     &["schedule"],
     &["server"],
     &["testing"],
-    &["lib"],
+    &["guide", "lib"],
 ];
 
 /// Lines of a file of the framework or the handlers: looked at from here on, and never more than that.

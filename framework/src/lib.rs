@@ -134,6 +134,8 @@ mod server;
 
 pub mod testing;
 
+pub mod guide;
+
 pub use codec::{FrameError, Framing};
 pub use config::Overflow;
 pub use error::{Error, ErrorKind, Result};

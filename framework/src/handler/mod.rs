@@ -30,24 +30,42 @@ use crate::reason::CloseReason;
 /// the session's state. The code is plain and may block: another worker goes on with the other peers.
 ///
 /// # The life of a connection
-/// 1. It is accepted and admitted: it holds one of `max_connections` until it has ended.
-/// 2. The factory makes the handler, and [`setup`](Handler::setup) runs, once. The server may speak first
-///    here.
-/// 3. Between messages the connection is parked: it costs a slot and no thread.
-/// 4. When a message is complete, [`handle`](Handler::handle) gets it, on any worker, never on two at a
+/// 1. It is accepted and admitted: it holds one of `max_connections` until it has ended. Whoever comes
+///    beyond waits in the kernel's queue; while the server is [suspended](crate::ServerHandle::suspend)
+///    newcomers are refused, and whoever is here goes on. Observers are told
+///    ([`Event::ConnectionOpened`](crate::Event::ConnectionOpened)).
+/// 2. The [filter](crate::Server::filter) looks at the peer, on a worker. Whoever it turns away reads the
+///    whole text, if there is one, and has no handler.
+/// 3. The factory makes the handler, and [`setup`](Handler::setup) runs, once. The server may speak first
+///    here, and the peer may join a [`Group`](crate::Group).
+/// 4. Between messages the connection is parked: it costs a slot and no thread. What a
+///    [`Remote`](crate::Remote) or a group sends leaves meanwhile, without a callback.
+/// 5. When a message is complete, [`handle`](Handler::handle) gets it, on any worker, never on two at a
 ///    time. Replies are collected and leave together when the turn ends.
-/// 5. What may happen instead: nothing arrives for the idle timeout ([`idle`](Handler::idle)); bytes that
+/// 6. What may happen instead: nothing arrives for the idle timeout ([`idle`](Handler::idle)); bytes that
 ///    are no message ([`rejected`](Handler::rejected)); the peer has finished sending
 ///    ([`half_closed`](Handler::half_closed)); the server is drained ([`draining`](Handler::draining)).
-/// 6. Each callback returns a [`Next`], which says how it goes on. An `Err` or a panic ends this
+/// 7. Each callback returns a [`Next`], which says how it goes on. An `Err` or a panic ends this
 ///    connection and no other.
-/// 7. At the end everything sent is flushed, within the write timeout, and the socket is closed so that
-///    the peer can read all of it.
-/// 8. [`finish`](Handler::finish) is told the one reason, exactly once, if `setup` returned `Ok`.
+/// 8. At the end everything sent is flushed, within the write timeout, and the socket is closed so that
+///    the peer can read all of it. No remote sends to it any more, and it has left its groups.
+/// 9. [`finish`](Handler::finish) is told the one reason, exactly once, if `setup` returned `Ok`. Then
+///    observers are ([`Event::ConnectionClosed`](crate::Event::ConnectionClosed), also of those without a
+///    handler), and the next one in the queue may come in.
 ///
-/// Over datagrams a *session* takes the place of the connection: it begins with the first datagram of an
-/// address and ends when the handler says so, after the idle timeout, when it makes room for another one,
-/// or with the server. Every datagram is a message, also an empty one.
+/// # The life of a session
+/// Over datagrams a *session* takes the place of the connection.
+/// 1. The first datagram of an address begins it, if it is not from a service port, the server is not
+///    suspended and the table has room; a full one evicts whom it has not heard for longest
+///    ([`CloseReason::Evicted`]).
+/// 2. The filter, the factory and `setup` as above. Whoever is turned away gets the text as a datagram;
+///    what it sent is dropped.
+/// 3. Every datagram is a message, also an empty one; one that did not fit is
+///    [`rejected`](Handler::rejected). Datagrams of one peer are handled in order. While its handler runs
+///    up to 256 of them, or 1 MiB, wait for it; more are dropped, and counted.
+/// 4. It ends when a callback says so, after the idle timeout, when it makes room for another one, or with
+///    the server. `finish` is told why. The next datagram of the address begins a new session: nothing
+///    tells a peer that its session has ended.
 ///
 /// # Examples
 /// ```
@@ -212,12 +230,18 @@ pub trait Handler: Send + 'static {
 /// | | on a stream | over datagrams |
 /// |---|---|---|
 /// | `Continue` | wait for the next message | the same |
-/// | `Close` | flush, then close | send, then end the session; the next datagram begins a new one |
-/// | `Abort` | reset at once; unsent replies are lost | end the session; collected replies are not sent |
-/// | `HalfClose` | flush, then finish writing; reading goes on | as `Close` |
-/// | `Pause` | read nothing for so long; sending goes on | datagrams wait, as many as may |
-/// | `Switch` | another handler takes over, with the bytes not read yet | the same |
-/// | `StopServer` | flush, close, and drain the server | the same |
+/// | `Close` | flush, then close; input that is unread harms no reply | send, then end the session; the next datagram begins a new one, also one that waits already |
+/// | `Abort` | reset at once; unsent replies are lost (a Unix socket knows no reset: it is closed) | end the session; what this callback has collected is not sent |
+/// | `HalfClose` | flush, then finish writing; reading goes on. Sending afterwards is an error, and the peer is in no group any more | as `Close` |
+/// | `Pause` | read nothing for so long, and hear neither of silence nor of the peer's end; sending goes on, and a drain is told of | datagrams wait, up to 256 or 1 MiB, and more are dropped; the rest is the same |
+/// | `Switch` | another handler takes over, with the bytes not read yet | another handler takes over, with the datagrams that wait |
+/// | `StopServer` | flush, close, and drain the server within its drain timeout | send, end the session, and drain the server likewise |
+///
+/// More than 16 handlers that take over from one another without a message between them end the
+/// connection with [`CloseReason::HandlerErr`]. After [`rejected`](Handler::rejected) of a fatal error, and
+/// after an `Err` or a panic, the connection ends whatever else was wanted.
+///
+/// A [`StreamHandler`] returns the same, but for `Switch`, which is an error there.
 ///
 /// ```
 /// use std::time::Duration;
@@ -271,7 +295,8 @@ pub enum Next {
     /// Read nothing for so long.
     Pause(Duration),
     /// Let another handler take over: the old one's `finish` gets [`CloseReason::Switched`], the new
-    /// one's `setup` runs, and the bytes not handled yet are its first. The framing stays.
+    /// one's `setup` runs, and the bytes not handled yet are its first. The framing stays, and so do the
+    /// groups and the number of the peer.
     Switch(Box<dyn Handler>),
     /// Close this connection, and drain the server.
     StopServer,
