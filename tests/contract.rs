@@ -143,6 +143,7 @@ fn draining_may_say_goodbye(on: On) {
     let report = server.drain(Duration::from_secs(10));
     assert_eq!(client.hear(), "goodbye");
     assert_eq!((report.completed, report.told, report.forced, report.stuck), (0, 1, 0, 0));
+    assert!(report.took < Duration::from_secs(5), "it ends as they end: {report}");
     journal.wait_for("finish draining");
 }
 

@@ -36,7 +36,7 @@ matrix! {
     threads_that_suspend_and_resume_at_once_agree_in_the_end: [tcp udp unixgram];
     a_session_that_ends_is_not_followed_by_another: [udp unixgram];
     ten_cycles_under_load_reset_nobody: [tcp];
-    ten_cycles_under_load_keep_the_sums: [udp unixgram];
+    ten_cycles_under_load_keep_the_sums: [udp];
     one_at_a_time_is_suspended_as_well: [tcp udp unixgram];
 }
 

@@ -22,7 +22,7 @@ matrix! {
     overflow_may_drop_the_oldest: [tcp unix];
     a_message_longer_than_the_limit_passes_when_nothing_waits: [tcp unix];
     a_peer_that_does_not_read_is_not_read_either: [tcp unix];
-    a_peer_that_never_reads_costs_itself_alone in [threads pool]: [tcp unix];
+    a_peer_that_never_reads_costs_itself_alone in [threads pool]: [tcp];
     a_peer_that_never_reads_a_remote_costs_itself_alone: [tcp unix];
     a_handlers_flood_is_whole_once_the_peer_reads: [tcp unix];
     a_thousand_small_replies_leave_together: [tcp unix];

@@ -316,6 +316,7 @@ fn no_payload(on: On) {
     server.client().say("panic");
     eventually("it has ended", || journal.all().iter().any(|line| line.contains("HandlerPanic")));
     let address = server.address().to_string();
+    drop(client);
     server.drain(PATIENCE);
     let all = journal.all();
     assert!(!all.iter().any(|line| line.contains("secret")), "{all:?}");

@@ -127,6 +127,7 @@ fn goodbye(on: On) {
         }
     }
     assert_eq!((report.told, report.forced, report.stuck), (20, 0, 0), "{report}");
+    assert!(report.took < Duration::from_secs(5), "it ends as they end: {report}");
 }
 
 type Talk = fn(&mut Stream<'_>, &Journal) -> io::Result<Next>;

@@ -298,8 +298,8 @@ fn under_way(on: On) {
     let mut client = server.client();
     client.say("slowly");
     journal.wait_for("handle slowly");
-    let report = server.drain(Duration::from_secs(5));
-    assert!(report.is_clean(), "{report}");
+    let report = server.drain(PATIENCE);
+    assert!(report.is_clean() && report.took < Duration::from_secs(10), "{report}");
     assert_eq!(client.hear(), "slowly");
 }
 

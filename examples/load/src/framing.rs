@@ -31,7 +31,7 @@ pub(crate) enum Piece {
 
 impl Framing {
     /// Appends what goes before a message of `len` bytes.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn open(self, len: usize, out: &mut Vec<u8>) {
         if let Self::Length { bytes, big } = self {
             let (le, be) = (len.to_le_bytes(), len.to_be_bytes());

@@ -147,7 +147,7 @@ impl Tally {
     }
 
     /// A right reply has come in time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn answered(&mut self, times: Times, now: u64) {
         self.books.settle(Fate::Ok);
         self.latency(times, now);
@@ -155,19 +155,28 @@ impl Tally {
     }
 
     /// Notes how long a right reply took.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn latency(&mut self, times: Times, now: u64) {
         let response = now.saturating_sub(times.planned);
-        if times.planned < self.measure_from {
-            self.interval.response.saturating_record(response);
-            return;
+        let service = now.saturating_sub(times.sent);
+        let counted = times.planned >= self.measure_from
+            && self.response.count(response)
+            && (!self.open_loop || self.service.count(service));
+        if !counted {
+            self.latency_apart(times.planned >= self.measure_from, response, service);
         }
-        if !self.response.count(response) {
-            self.interval.response.saturating_record(response);
+    }
+
+    /// The latency of a reply in the warm-up, or of one that is too long for the tables. No reply takes longer from its
+    /// write than from its planned instant, so neither table has counted it.
+    #[cold]
+    #[inline(never)]
+    fn latency_apart(&mut self, measured: bool, response: u64, service: u64) {
+        self.interval.response.saturating_record(response);
+        if measured {
             self.histograms.response.saturating_record(response);
         }
-        let service = now.saturating_sub(times.sent);
-        if self.open_loop && !self.service.count(service) {
+        if measured && self.open_loop {
             self.histograms.service.saturating_record(service);
         }
     }

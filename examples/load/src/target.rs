@@ -96,6 +96,16 @@ impl Target {
         self.ip().is_none_or(|ip| ip.is_loopback())
     }
 
+    /// Within a machine there is nothing to congest: a control that paces would only hold bytes back after their write.
+    fn do_without_pacing(&self, socket: &Socket) {
+        if let Self::Tcp(_) = self
+            && self.is_local()
+        {
+            // Where this control is not to be had, the system's own serves as well.
+            let _ = rustix::net::sockopt::set_tcp_congestion(socket, "reno");
+        }
+    }
+
     /// Its address, if it has one.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         match self {
@@ -145,7 +155,10 @@ impl Target {
         };
         let socket = Socket::new(domain, kind.nonblocking(), None)?;
         match self {
-            Self::Tcp(_) => socket.set_tcp_nodelay(true)?,
+            Self::Tcp(_) => {
+                socket.set_tcp_nodelay(true)?;
+                self.do_without_pacing(&socket);
+            }
             Self::Udp(_) => {
                 socket.set_recv_buffer_size(DATAGRAM_BUFFER)?;
             }

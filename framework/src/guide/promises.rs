@@ -83,7 +83,7 @@
 //! | in | claim | modes | over |
 //! |---|---|---|---|
 //! | `tests/deadlines.rs` | `a_silent_peer_is_closed_at_the_idle_timeout` | inline threads pool | tcp unix udp unixgram |
-//! | `tests/deadlines.rs` | `a_byte_now_and_then_does_not_outlive_the_message_timeout` | inline threads pool | tcp unix |
+//! | `tests/deadlines.rs` | `a_byte_now_and_then_does_not_outlive_the_message_timeout` | inline threads pool | tcp |
 //! | `tests/deadlines.rs` | `a_peer_that_does_not_read_is_reset_at_the_write_timeout` | inline threads pool | tcp unix |
 //! | `tests/deadlines.rs` | `lingering_ends_although_the_peer_stays` | inline threads pool | tcp unix |
 //! | `tests/deadlines.rs` | `hundreds_of_deadlines_are_all_met` | inline threads pool | tcp unix udp unixgram |
@@ -114,7 +114,7 @@
 //! |---|---|---|---|
 //! | `tests/isolation.rs` | `a_peer_that_resets_costs_itself_alone` | inline threads pool | tcp |
 //! | `tests/isolation.rs` | `a_peer_that_leaves_its_reply_unread_costs_itself_alone` | inline threads pool | unix |
-//! | `tests/writes.rs` | `a_peer_that_never_reads_costs_itself_alone` | threads pool | tcp unix |
+//! | `tests/writes.rs` | `a_peer_that_never_reads_costs_itself_alone` | threads pool | tcp |
 //! | `tests/writes.rs` | `a_peer_that_never_reads_a_remote_costs_itself_alone` | inline threads pool | tcp unix |
 //! | `tests/writes.rs` | `a_peer_that_does_not_read_is_not_read_either` | inline threads pool | tcp unix |
 //! | `tests/concurrency.rs` | `a_hog_that_pipelines_without_pause_leaves_others_their_turn` | inline threads pool | tcp unix |

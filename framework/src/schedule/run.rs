@@ -32,7 +32,7 @@ impl Engine {
                     let listener = session.listener.clone();
                     self.run_session((id, session), (why, None), desk, &host);
                     // No batch follows that would take its replies along.
-                    listener.flush_replies();
+                    self.flush_replies(&listener);
                 }
             }
             Token::Tick(index) => self.run_tick(index),
@@ -116,7 +116,7 @@ impl Engine {
             member.turn_moves_on();
             if member.is_blocked() {
                 // Somebody else has gone on meanwhile, and has the listener's turn.
-                return listener.flush_replies();
+                return self.flush_replies(listener);
             }
         }
         listener.flush_replies();
@@ -150,6 +150,15 @@ impl Engine {
             Taken::Raw { peer, datagram } => {
                 datagram::run_raw(listener, &peer, &datagram, desk);
             }
+        }
+    }
+
+    /// Sends what waits, behind the last of a listener's turns. A drain waits for it: whoever polls may have
+    /// looked before it had left.
+    fn flush_replies(&self, listener: &DatagramListener) {
+        listener.flush_replies();
+        if self.core.is_draining() {
+            self.wake_poller();
         }
     }
 

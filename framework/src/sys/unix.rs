@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use rustix::fs::{CWD, FileType, Mode, RenameFlags};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, Stat};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -81,7 +81,7 @@ pub(super) fn bind(name: &UnixName, kind: SocketType, mode: Option<u32>) -> io::
     }
     match rustix::net::bind(&fd, &addr) {
         Err(Errno::ADDRINUSE) => {
-            clear_away(path, &addr, kind)?;
+            let _alone = clear_away(path, &addr)?;
             rustix::net::bind(&fd, &addr)?;
         }
         bound => bound?,
@@ -93,26 +93,55 @@ pub(super) fn bind(name: &UnixName, kind: SocketType, mode: Option<u32>) -> io::
     Ok(Bound { fd, file: Some(file) })
 }
 
-/// Takes away the file that a server left which is not there any more.
-fn clear_away(path: &Path, addr: &SocketAddrUnix, kind: SocketType) -> io::Result<()> {
-    let before = rustix::fs::lstat(path)?;
-    if FileType::from_raw_mode(before.st_mode) != FileType::Socket {
+/// Takes away the file that a server left which is not there any more. Nobody else of us replaces it for
+/// as long as what is returned lives.
+fn clear_away(path: &Path, addr: &SocketAddrUnix) -> io::Result<Replacing> {
+    let found = rustix::fs::lstat(path)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Socket {
         let text = "there is a file of this name, and it is no socket";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }
-    if is_alive(addr, kind)? {
+    let alone = Replacing::begin(&found)?;
+    // Somebody may have replaced it before that.
+    if !is_same(&found, &rustix::fs::lstat(path)?) || is_alive(addr)? {
         return Err(Errno::ADDRINUSE.into());
     }
-    // Between the look and the deed somebody else may have bound here. So it is moved aside first: what
-    // was moved is looked at once more, and put back if it is not what was found dead.
+    // Other programs ask nobody. So it is moved aside first: what was moved is looked at once more, and
+    // put back if it is not what was found dead.
     let aside = aside(path);
     rustix::fs::rename(path, &aside)?;
-    let moved = rustix::fs::lstat(&aside)?;
-    if (moved.st_dev, moved.st_ino) == (before.st_dev, before.st_ino) {
-        return Ok(rustix::fs::unlink(&aside)?);
+    if is_same(&found, &rustix::fs::lstat(&aside)?) {
+        rustix::fs::unlink(&aside)?;
+        return Ok(alone);
     }
     rustix::fs::renameat_with(CWD, &aside, CWD, path, RenameFlags::NOREPLACE)?;
     Err(Errno::ADDRINUSE.into())
+}
+
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+}
+
+/// The right to replace a dead file, which one alone has: an abstract name, that the system gives back
+/// however its owner ends. Numbers of files are used again at once, so that without it somebody who has
+/// looked at the dead file would take the one for it that has replaced it.
+#[derive(Debug)]
+struct Replacing(
+    #[expect(dead_code, reason = "it has the name for as long as it is open")] OwnedFd,
+);
+
+impl Replacing {
+    fn begin(file: &Stat) -> io::Result<Self> {
+        let name = format!("switchboard-replaces-{}-{}", file.st_dev, file.st_ino);
+        let fd = datagram_socket()?;
+        rustix::net::bind(&fd, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
+        Ok(Self(fd))
+    }
+}
+
+fn datagram_socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?)
 }
 
 /// A name beside `path` that nobody else takes.
@@ -125,11 +154,10 @@ fn aside(path: &Path) -> PathBuf {
 }
 
 /// Whether a socket is bound to this file. One that is not refuses; anything else is alive, also one of
-/// another kind, or one whose queue is full.
-fn is_alive(addr: &SocketAddrUnix, kind: SocketType) -> io::Result<bool> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let probe = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
-    Ok(rustix::net::connect(&probe, addr) != Err(Errno::CONNREFUSED))
+/// another kind. (A stream would be refused by a listener that is bound and does not listen yet, and be
+/// a client of one that does.)
+fn is_alive(addr: &SocketAddrUnix) -> io::Result<bool> {
+    Ok(rustix::net::connect(datagram_socket()?, addr) != Err(Errno::CONNREFUSED))
 }
 
 /// The file of a socket that is ours. It is taken away when this is dropped, or before, once; not if
@@ -156,7 +184,7 @@ impl SocketFile {
         if self.gone.swap(true, Ordering::SeqCst) {
             return;
         }
-        let same = |file: &rustix::fs::Stat| (file.st_dev, file.st_ino) == (self.dev, self.ino);
+        let same = |file: &Stat| (file.st_dev, file.st_ino) == (self.dev, self.ino);
         if rustix::fs::lstat(&self.path).is_ok_and(|file| same(&file)) {
             // Somebody else may have taken it away meanwhile: then it is gone as well.
             let _ = rustix::fs::unlink(&self.path);
@@ -173,4 +201,50 @@ impl Drop for SocketFile {
 /// The name that a socket is bound to.
 pub(super) fn local_name(socket: impl AsFd) -> io::Result<UnixName> {
     Ok(from_system(Some(rustix::net::getsockname(socket)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A name in a directory of this test's own.
+    fn name_for(test: &str) -> UnixName {
+        let dir = std::env::temp_dir().join(format!("switchboard-{}-{test}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        UnixName::new(dir.join("s"))
+    }
+
+    fn tidy_up(name: &UnixName) {
+        let dir = name.path().and_then(Path::parent).expect("a directory");
+        std::fs::remove_dir_all(dir).expect("it is ours");
+    }
+
+    #[test]
+    fn a_socket_that_is_bound_and_does_not_listen_yet_keeps_its_file() {
+        let name = name_for("bound");
+        let first = bind(&name, SocketType::STREAM, None).expect("nobody is there");
+        for kind in [SocketType::STREAM, SocketType::DGRAM] {
+            let error = bind(&name, kind, None).err().expect("somebody is there");
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        }
+        rustix::net::listen(&first.fd, 1).expect("it is bound");
+        drop(bind(&name, SocketType::STREAM, None).err().expect("somebody is there"));
+        let nobody = rustix::net::accept_with(&first.fd, SocketFlags::NONBLOCK);
+        assert_eq!(nobody.err(), Some(Errno::AGAIN), "whoever looks is no client");
+        drop(first);
+        tidy_up(&name);
+    }
+
+    #[test]
+    fn one_alone_replaces_a_dead_file() {
+        let name = name_for("alone");
+        let path = name.path().expect("it has one");
+        drop(std::os::unix::net::UnixDatagram::bind(path).expect("a file"));
+        let first = Replacing::begin(&rustix::fs::lstat(path).expect("the file"));
+        let second = bind(&name, SocketType::STREAM, None).err().expect("the first one does it");
+        assert_eq!(second.kind(), io::ErrorKind::AddrInUse);
+        drop(first.expect("nobody else does"));
+        drop(bind(&name, SocketType::STREAM, None).expect("nobody does any more"));
+        tidy_up(&name);
+    }
 }

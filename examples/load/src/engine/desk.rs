@@ -144,19 +144,22 @@ impl Desk<'_> {
     }
 
     /// Appends the next request of this connection, framed, to `output`; false if its window is full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn append_request(&mut self, talk: &mut Talk, times: Times) -> bool {
-        let Some(seq) = talk.window.issue(times) else { return false };
-        let id = Id { conn: talk.id, seq };
-        if self.plan.target.is_stream() {
-            if let Framing::Length { .. } = self.plan.framing {
-                self.plan.framing.open(self.proof.request_len(id), &mut self.output);
+        let (plan, proof, output) = (self.plan, self.proof, &mut self.output);
+        let issued = talk.window.issue(times, |seq| {
+            let id = Id { conn: talk.id, seq };
+            if !plan.target.is_stream() {
+                return proof.promise_request(id, talk.front, output);
             }
-            talk.window.promise(self.proof.promise_request(id, talk.front, &mut self.output));
-            self.plan.framing.close(&mut self.output);
-        } else {
-            talk.window.promise(self.proof.promise_request(id, talk.front, &mut self.output));
-        }
+            if let Framing::Length { .. } = plan.framing {
+                plan.framing.open(proof.request_len(id), output);
+            }
+            let promise = proof.promise_request(id, talk.front, output);
+            plan.framing.close(output);
+            promise
+        });
+        let Some(seq) = issued else { return false };
         self.ends.push(self.output.len());
         self.remaining -= 1;
         self.tally.books.sent += 1;
@@ -189,7 +192,7 @@ impl Desk<'_> {
     }
 
     /// The reply has come that this connection's window expected next.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fulfilled(&mut self, talk: &mut Talk, now: u64) {
         self.arrived_at = now;
         self.tally.answered(talk.window.fulfil(), now);

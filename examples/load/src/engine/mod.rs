@@ -142,9 +142,16 @@ pub(crate) fn run(
         };
         let start = run.start(&news, &starts)?;
         run.attend(&news, start, show);
-        let finished: Vec<Finished> =
-            threads.into_iter().filter_map(|t| t.join().ok().flatten()).collect();
+        let ended: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
         run.await_exit();
+        // What such a thread had counted is lost with it; the others' books would balance all the same.
+        let finished: Result<Vec<Option<Finished>>, _> = ended.into_iter().collect();
+        let Ok(finished) = finished else {
+            return Err(
+                "a thread of the load tester itself failed in the middle of the run".to_owned()
+            );
+        };
+        let finished = finished.into_iter().flatten().collect();
         let (seconds, drained_in) = (run.seconds, run.drained_in);
         let mut ran = add_up(plan, finished, seconds);
         ran.own_cpu = OwnCpu::now().since(&own);

@@ -2,7 +2,8 @@
 //!
 //! One table of 16-byte units is built for a run, with its transformed twin. A message takes consecutive units from a
 //! place that its id decides, so that writing one is a copy and proving one is a comparison, at any size.
-use crate::proof::{Expect, id::mix};
+use crate::proof::Expect;
+use crate::proof::id::{HEADER, mix};
 
 const UNIT: usize = 16;
 /// Few enough for both tables to stay in a core's first cache: every message touches them twice.
@@ -11,16 +12,20 @@ const UNITS: usize = 512;
 const SHORT: usize = 128;
 /// So much of the beginning follows the end of the tables once more, so that short text never wraps.
 const AGAIN: usize = SHORT / UNIT;
-/// What a short text's copy takes along, to be cut off again: a copy of one length needs no loop.
+/// Text up to this long is written as part of a row, whatever its length: a copy of one length needs no loop.
 const COPY: usize = 64;
-/// Bytes that writing a short filler may touch.
-pub(crate) const QUICK: usize = COPY + UNIT;
+/// A row of the table: room for an id, text, and padding; what is not wanted is cut off again.
+pub(crate) const ROW: usize = (HEADER + COPY + UNIT).next_multiple_of(UNIT);
 /// Fills what does not make a whole unit: only lower-case letters, so that even the shortest message proves upper-casing.
 const PAD: &[u8; 40] = b"abcdefghijklmnopqrstuvwxyzabcdefghijklmn";
+
+/// Places that padding may begin at.
+const PADS: usize = 16;
 
 /// The table of units, as sent and as expected back.
 #[derive(Debug)]
 pub(crate) struct Filler {
+    /// Behind room for an id, so that a row of it begins with such room.
     sent: Vec<u8>,
     expected: Vec<u8>,
     /// Where each unit begins in `expected`: upper-casing may change a unit's length.
@@ -51,14 +56,8 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     }
     let (units_a, rest_a) = a.as_chunks::<UNIT>();
     let (units_b, rest_b) = b.as_chunks::<UNIT>();
-    let units = units_a.iter().zip(units_b);
-    let differs = units.fold(0, |all, (a, b)| all | (word(a) ^ word(b)));
-    a.len() == b.len() && differs == 0 && same_rest(rest_a, rest_b)
-}
-
-#[inline]
-fn word(unit: &[u8; UNIT]) -> u128 {
-    u128::from_ne_bytes(*unit)
+    let mut units = units_a.iter().zip(units_b);
+    a.len() == b.len() && units.all(|(a, b)| a == b) && same_rest(rest_a, rest_b)
 }
 
 /// Whether two slices of one length below 16 are the same: as two words that overlap.
@@ -87,7 +86,7 @@ impl Place {
     /// The place that an id decides.
     #[inline]
     pub(crate) fn of(hash: u64) -> Self {
-        Self { first: (hash % UNITS as u64) as u16, pad_at: ((hash >> 16 & 0xffff) % 24) as u16 }
+        Self { first: (hash % UNITS as u64) as u16, pad_at: (hash >> 16) as u16 % PADS as u16 }
     }
 
     #[inline]
@@ -101,13 +100,21 @@ impl Place {
         let begin = usize::from(self.pad_at);
         begin..begin + len % UNIT
     }
+
+    /// The padding of the greatest length.
+    #[inline]
+    fn padding(self) -> &'static [u8; UNIT] {
+        PAD[usize::from(self.pad_at) % PADS..]
+            .first_chunk()
+            .expect("invariant: a place lies within")
+    }
 }
 
 impl Filler {
     /// Builds the table for a run. Which bytes it holds depends on what kind of text the server is expected to handle.
     pub(crate) fn new(seed: u64, expect: &Expect) -> Self {
         let mut filler = Self {
-            sent: Vec::with_capacity((UNITS + AGAIN) * UNIT),
+            sent: vec![0; HEADER],
             expected: Vec::with_capacity((UNITS + AGAIN) * UNIT),
             offsets: Vec::with_capacity(UNITS + 1),
             pad_expected: expect.transform(PAD),
@@ -121,29 +128,30 @@ impl Filler {
         }
         filler.offsets.push(filler.expected.len());
         if filler.same_length {
-            filler.sent.extend_from_within(..AGAIN * UNIT);
+            filler.sent.extend_from_within(HEADER..HEADER + AGAIN * UNIT);
             filler.expected.extend_from_within(..AGAIN * UNIT);
         }
         filler
     }
 
-    /// Writes `len` bytes of filler as sent to the beginning of `out`, if they are few enough to do without a loop. What
-    /// follows them is overwritten.
-    #[inline]
-    pub(crate) fn write_sent(&self, place: Place, len: usize, out: &mut [u8; QUICK]) -> bool {
-        let text = len / UNIT * UNIT;
-        let (Some(units), Some(pad)) = (
-            self.sent[place.first() * UNIT..].first_chunk::<COPY>(),
-            PAD[usize::from(place.pad_at)..].first_chunk::<UNIT>(),
-        ) else {
-            return false;
-        };
+    /// Appends room for an id and `len` bytes of filler as sent, and more to be cut off; nothing if they are too many to
+    /// do that without a loop.
+    #[inline(always)]
+    pub(crate) fn append_row<'o>(
+        &self,
+        place: Place,
+        len: usize,
+        out: &'o mut Vec<u8>,
+    ) -> Option<&'o mut [u8; ROW]> {
+        let text = len & !(UNIT - 1);
+        let row = self.sent.get(place.first() * UNIT..)?.first_chunk::<ROW>()?;
         if text > COPY {
-            return false;
+            return None;
         }
-        out[..COPY].copy_from_slice(units);
-        out[text..text + UNIT].copy_from_slice(pad);
-        true
+        out.extend_from_slice(row);
+        let row = out.last_chunk_mut::<ROW>()?;
+        row[HEADER + text..][..UNIT].copy_from_slice(place.padding());
+        Some(row)
     }
 
     /// Appends `len` bytes of filler as sent.
@@ -151,7 +159,7 @@ impl Filler {
         let (mut first, mut units) = (place.first(), len / UNIT);
         while units > 0 {
             let run = units.min(UNITS - first);
-            out.extend_from_slice(&self.sent[first * UNIT..(first + run) * UNIT]);
+            out.extend_from_slice(&self.sent[HEADER + first * UNIT..][..run * UNIT]);
             units -= run;
             first = 0;
         }
@@ -194,16 +202,17 @@ impl Filler {
     }
 
     /// Whether `got` is exactly what is expected back, where lengths stay the same: the quick way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_whole(&self, place: Place, got: &[u8]) -> bool {
-        let units = got.len() / UNIT;
-        let first = place.first();
-        if !self.same_length || (first + units > UNITS && units > AGAIN) {
-            return self.compare(place, got.len(), got) == Match::Whole;
+        let (text, rest) = got.split_at(got.len() & !(UNIT - 1));
+        let expected =
+            self.expected.get(place.first() * UNIT..).and_then(|from| from.get(..text.len()));
+        match expected {
+            Some(expected) if self.same_length => {
+                same(text, expected) && same_rest(rest, &self.pad_expected[place.pad(got.len())])
+            }
+            _ => self.compare(place, got.len(), got) == Match::Whole,
         }
-        let (text, rest) = got.split_at(units * UNIT);
-        let expected = &self.expected[first * UNIT..][..units * UNIT];
-        same(text, expected) && same_rest(rest, &self.pad_expected[place.pad(got.len())])
     }
 
     /// Compares `got` with what is expected back for `len` bytes of filler.
@@ -286,8 +295,9 @@ fn mend_gbk(unit: &mut [u8; UNIT]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filler, Match, Place, QUICK, UNIT, UNITS, unit};
-    use crate::proof::{Expect, id::mix};
+    use super::{Filler, Match, Place, UNIT, UNITS, unit};
+    use crate::proof::Expect;
+    use crate::proof::id::{HEADER, mix};
 
     const ALL: [Expect; 4] = [Expect::Echo, Expect::Upper, Expect::UpperUtf8, Expect::UpperGbk];
 
@@ -317,8 +327,11 @@ mod tests {
                 let (mut sent, mut back) = (Vec::new(), Vec::new());
                 let place = Place::of(hash);
                 filler.append_sent(place, len, &mut sent);
-                let mut quick = [0; QUICK];
-                assert!(!filler.write_sent(place, len, &mut quick) || quick.starts_with(&sent));
+                let mut quick = Vec::new();
+                match filler.append_row(place, len, &mut quick) {
+                    Some(row) => assert_eq!(row[HEADER..HEADER + len], sent),
+                    None => assert!(len > 64 || expect == Expect::UpperUtf8),
+                }
                 filler.append_expected(place, len, &mut back);
                 assert_eq!(sent.len(), len);
                 assert_eq!(back.len(), filler.expected_len(place, len));

@@ -20,6 +20,8 @@ const FIRST_DIGITS: u64 = u64::from_ne_bytes([b'!'; 8]);
 /// The bits that are in no digit once nought is taken off.
 const NO_DIGIT: u64 = u64::from_ne_bytes([0xc0; 8]);
 const LOW_FIVE: u64 = 0xff_ffff_ffff;
+/// Where the first six bytes of an id lie in a word of memory.
+const FRONT: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
 
 /// Which request of which connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,10 +52,10 @@ impl Id {
         join(front(run, self.conn), self.back(hash))
     }
 
-    /// The last eight bytes of the id: sequence and check.
+    /// The last eight bytes of the id, sequence and check, as they lie in memory.
     #[inline]
     pub(crate) fn back(self, hash: u64) -> u64 {
-        spread(u64::from(self.seq) << CHECK_BITS | hash >> (64 - CHECK_BITS))
+        spread(u64::from(self.seq) << CHECK_BITS | hash >> (64 - CHECK_BITS)).to_be()
     }
 
     /// Reads an id of this run from the start of `bytes`, with its hash; nothing if there is none, or a damaged one.
@@ -78,19 +80,19 @@ impl Id {
     }
 }
 
-/// The first six bytes of the ids of a connection, in the upper bytes of a word: mark, run and connection.
+/// The first six bytes of the ids of a connection, mark, run and connection, as they lie in memory; two are nought.
 pub(crate) fn front(run: u16, conn: u32) -> u64 {
     // Of the eight digits, five are used.
     let whose = spread(u64::from(run) << CONNECTION_BITS | u64::from(conn));
-    (u64::from(MARK) << 40 | whose & LOW_FIVE) << 16
+    ((u64::from(MARK) << 40 | whose & LOW_FIVE) << 16).to_be()
 }
 
 /// An id's bytes from its two parts.
 #[inline]
 pub(crate) fn join(front: u64, back: u64) -> [u8; HEADER] {
     let mut out = [0; HEADER];
-    out[..8].copy_from_slice(&front.to_be_bytes());
-    out[6..].copy_from_slice(&back.to_be_bytes());
+    out[..8].copy_from_slice(&front.to_ne_bytes());
+    out[6..].copy_from_slice(&back.to_ne_bytes());
     out
 }
 
@@ -98,7 +100,8 @@ pub(crate) fn join(front: u64, back: u64) -> [u8; HEADER] {
 #[inline]
 pub(crate) fn begins(bytes: &[u8; HEADER], front: u64, back: u64) -> bool {
     let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) else { return false };
-    ((u64::from_be_bytes(*first) ^ front) >> 16) | (u64::from_be_bytes(*last) ^ back) == 0
+    let (first, last) = (u64::from_ne_bytes(*first), u64::from_ne_bytes(*last));
+    (first ^ front) & FRONT | last ^ back == 0
 }
 
 /// Eight digits of 48 bits, the highest in the highest byte. Three steps part halves, quarters and single digits.

@@ -4,7 +4,7 @@ pub(crate) mod filler;
 pub(crate) mod id;
 pub(crate) mod window;
 
-use crate::proof::filler::{Filler, Match, Place, QUICK};
+use crate::proof::filler::{Filler, Match, Place};
 use crate::proof::id::{HEADER, Id};
 
 /// The shortest message: an id and two bytes to prove that it was transformed.
@@ -116,6 +116,8 @@ pub(crate) struct Proof {
     sizes: Sizes,
     filler: Filler,
     reply_max: usize,
+    /// Replies carry ids, and are as long as their requests: what they must be is known beforehand.
+    promises: bool,
 }
 
 impl Proof {
@@ -128,7 +130,8 @@ impl Proof {
             Expect::UpperUtf8 => sizes.most * 3 / 2 + 16,
             _ => sizes.most,
         };
-        Self { run: (id::mix(seed) & 0xfff) as u16, expect, sizes, filler, reply_max }
+        let promises = filler.same_length() && expect != Expect::Nothing;
+        Self { run: (id::mix(seed) & 0xfff) as u16, expect, sizes, filler, reply_max, promises }
     }
 
     /// What the server is expected to do.
@@ -157,29 +160,31 @@ impl Proof {
     }
 
     /// Appends the request, and says what its reply must be. `front` is what its connection's ids begin with.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn promise_request(&self, id: Id, front: u64, out: &mut Vec<u8>) -> Promise {
         let hash = id.hash(self.run);
         let (back, place) = (id.back(hash), Place::of(hash));
         let (begin, len) = (out.len(), self.sizes.of(hash));
-        out.extend_from_slice(&[0; HEADER + QUICK]);
-        if let Some(room) = out[begin..].first_chunk_mut::<{ HEADER + QUICK }>() {
-            room[..HEADER].copy_from_slice(&id::join(front, back));
-            if let Some(filler) = room.last_chunk_mut()
-                && !self.filler.write_sent(place, len - HEADER, filler)
-            {
-                out.truncate(begin + HEADER);
-                self.filler.append_sent(place, len - HEADER, out);
+        match self.filler.append_row(place, len - HEADER, out) {
+            Some(row) => {
+                row[..HEADER].copy_from_slice(&id::join(front, back));
+                out.truncate(begin + len);
             }
+            None => self.append_long(&id::join(front, back), (place, len), out),
         }
-        out.truncate(begin + len);
-        let reply_len = if self.named() && self.filler.same_length() { len as u32 } else { 0 };
-        Promise { back, place, len: reply_len }
+        Promise { back, place, len: if self.promises { len as u32 } else { 0 } }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn append_long(&self, head: &[u8], (place, len): (Place, usize), out: &mut Vec<u8>) {
+        out.extend_from_slice(head);
+        self.filler.append_sent(place, len - HEADER, out);
     }
 
     /// Whether `bytes` begin with the promised reply: how long it is. No id is read and no hash worked out for that; what
     /// is not as promised goes the longer way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn kept(&self, promise: &Promise, front: u64, bytes: &[u8]) -> Option<usize> {
         let (head, rest) = bytes.split_first_chunk::<HEADER>()?;
         let len = promise.len as usize;

@@ -106,9 +106,13 @@ impl Window {
         self.depth - self.open
     }
 
-    /// Issues a sequence number, if there is room.
-    #[inline]
-    pub(crate) fn issue(&mut self, times: Times) -> Option<u32> {
+    /// Issues a sequence number, if there is room. `write` writes that request, and says what its reply must be.
+    #[inline(always)]
+    pub(crate) fn issue(
+        &mut self,
+        times: Times,
+        write: impl FnOnce(u32) -> Promise,
+    ) -> Option<u32> {
         if self.open == self.depth {
             return None;
         }
@@ -131,6 +135,7 @@ impl Window {
             };
         }
         (slot.times, slot.seq, slot.state) = (times, seq, State::Open);
+        slot.promise = write(seq);
         if self.open == 0 {
             self.oldest = seq;
         }
@@ -139,22 +144,15 @@ impl Window {
         Some(seq)
     }
 
-    /// What the reply to the request issued last must be.
-    #[inline]
-    pub(crate) fn promise(&mut self, promise: Promise) {
-        let at = self.at(self.next.wrapping_sub(1));
-        self.slots[at].promise = promise;
-    }
-
     /// What the next reply must be if nothing is lost or overtaken; nothing if that request is not open.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn promised(&self) -> Option<&Promise> {
         let slot = &self.slots[self.at(self.expected)];
         (slot.state == State::Open && slot.seq == self.expected).then_some(&slot.promise)
     }
 
     /// The reply that `promised` tells of has arrived.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fulfil(&mut self) -> Times {
         let at = self.at(self.expected);
         let slot = &mut self.slots[at];
@@ -280,12 +278,12 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Times, Window};
+    use super::{Answer, Promise, Times, Window};
     use proptest::prelude::*;
     use std::collections::HashMap;
 
     fn issue(window: &mut Window) -> u32 {
-        window.issue(Times::default()).expect("room")
+        window.issue(Times::default(), |_| Promise::default()).expect("room")
     }
 
     #[test]
@@ -352,7 +350,7 @@ mod tests {
                 match step {
                     0 | 1 => {
                         let open = model.values().filter(|v| **v == 0).count();
-                        match window.issue(Times::default()) {
+                        match window.issue(Times::default(), |_| Promise::default()) {
                             Some(seq) => { prop_assert!(open < 5); model.insert(seq, 0); last = seq; }
                             None => prop_assert_eq!(open, 5),
                         }

@@ -115,6 +115,17 @@ fn nothing_is_expected_of_a_silent_server() {
 }
 
 #[test]
+fn ids_that_come_back_where_none_are_expected_prove_nothing() {
+    let server = serve(&["tcp://127.0.0.1:0"], "--reply echo");
+    let run = load(server.url(), "--count 500 --expect fixed:OK");
+    assert_eq!(run.status, 4, "{}", run.out);
+    assert_eq!((run.count("corrupt"), run.count("ok")), (500, 0), "{}", run.out);
+    let run = load(server.url(), "--count 500 --expect none --rate 5k");
+    fine(&run);
+    assert_eq!((run.count("unproved"), run.count("duplicate")), (500, 0), "{}", run.out);
+}
+
+#[test]
 fn a_drain_that_answers_everything_is_fine_and_one_that_does_not_is_found() {
     let server = serve(&["tcp://127.0.0.1:0"], "");
     let run = load(server.url(), &format!("-s drain --duration 2s -c 16 --pid {}", server.pid()));
@@ -122,7 +133,7 @@ fn a_drain_that_answers_everything_is_fine_and_one_that_does_not_is_found() {
     assert!(run.number("server.drained_in_ms") < 5000.0, "{}", run.out);
     assert_eq!(run.count("lost") + run.count("early_close"), 0, "{}", run.out);
     assert!(run.count("ok") > 100);
-    let server = serve(&["tcp://127.0.0.1:0"], "--delay 600ms");
+    let server = serve(&["tcp://127.0.0.1:0"], "--delay 3s");
     let run = load(server.url(), &format!("-s drain --duration 2s -c 16 --pid {}", server.pid()));
     assert_eq!(run.status, 4, "{}", run.out);
     assert!(run.count("early_close") > 0, "{}", run.out);
