@@ -128,6 +128,7 @@ fn send_lines(wire: &Wire, screen: Screen) -> io::Result<()> {
         if (&mut input).take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
             return wire.finish_sending();
         }
+        screen.entered();
         let message = line.strip_suffix(b"\n").unwrap_or(&line);
         if message.is_empty() && !wire.is_datagrams() {
             continue;

@@ -1,11 +1,16 @@
 //! What the person sees: messages, a prompt, complaints.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const PROMPT: &[u8] = b">>> ";
 
 /// To the beginning of the line, and delete it: a message takes the place of the prompt.
 const CLEAR_LINE: &[u8] = b"\r\x1b[K";
+
+/// Whether the prompt stands at the end of what the terminal shows: an answer that is quicker than the next
+/// prompt brings one along. It changes under the lock of stdout.
+static PROMPT_STANDS: AtomicBool = AtomicBool::new(false);
 
 /// Whether a person is there, and so what stdout gets.
 #[derive(Clone, Copy)]
@@ -27,11 +32,25 @@ impl Screen {
         }
     }
 
+    /// Asks for a line, unless that was done already.
     pub(crate) fn prompt(self) -> io::Result<()> {
         match self {
-            Self::Dialogue => write_at_once(&[PROMPT]),
+            Self::Dialogue => {
+                let mut out = io::stdout().lock();
+                if PROMPT_STANDS.swap(true, Ordering::Relaxed) {
+                    return Ok(());
+                }
+                out.write_all(PROMPT)?;
+                out.flush()
+            }
             Self::File | Self::Terminal => Ok(()),
         }
+    }
+
+    /// The person has entered a line.
+    pub(crate) fn entered(self) {
+        let _out = io::stdout().lock();
+        PROMPT_STANDS.store(false, Ordering::Relaxed);
     }
 
     /// Shows a message, on a line of its own.
@@ -41,6 +60,8 @@ impl Screen {
             Self::File => write_at_once(&[message, end]),
             Self::Terminal => write_at_once(&[harmless(message).as_bytes(), end]),
             Self::Dialogue => {
+                let _out = io::stdout().lock();
+                PROMPT_STANDS.store(true, Ordering::Relaxed);
                 write_at_once(&[CLEAR_LINE, harmless(message).as_bytes(), end, PROMPT])
             }
         }

@@ -146,11 +146,13 @@ fn a_chat_delivers_everything_to_everybody_once() {
     let run = load(server.url(), chat);
     fine(&run);
     assert_eq!(run.number("chat.complete_pairs"), 120.0, "{}", run.out);
-    assert_eq!(run.number("chat.published"), 200.0);
-    assert_eq!(run.count("ok"), 200 * 20);
+    // (The last ones of the second may not be due any more on a busy machine.)
+    let published = run.number("chat.published");
+    assert!((190.0..=200.0).contains(&published), "{published}");
+    assert_eq!(run.count("ok"), published as u64 * 20);
     let run = load(server.url(), &format!("{chat} --burst 10 --slow 1"));
     fine(&run);
-    assert_eq!(run.count("ok"), 200 * 19);
+    assert_eq!(run.count("ok"), run.number("chat.published") as u64 * 19);
 }
 
 #[test]
