@@ -20,10 +20,10 @@ fn place(nanoseconds: u64) -> usize {
     ((u64::from(shift) << PLACES) + (value >> shift)) as usize
 }
 
-/// The least latency that belongs to a place.
+/// The least latency that belongs to a place. None is nought: a histogram would count that apart.
 fn latency(place: usize) -> u64 {
     let shift = (place as u64 >> PLACES).saturating_sub(1);
-    (place as u64 - (shift << PLACES)) << shift << WIDTH
+    ((place as u64 - (shift << PLACES)) << shift << WIDTH).max(1)
 }
 
 impl Ticks {
@@ -69,7 +69,7 @@ mod tests {
         let ticks = Ticks::new();
         for at in 0..ticks.0.len() {
             assert_eq!(place(latency(at)), at);
-            assert!(at == 0 || place(latency(at) - 1) == at - 1);
+            assert_eq!(place(latency(at) - 1), at.saturating_sub(1));
         }
     }
 
@@ -83,7 +83,7 @@ mod tests {
             let (mut over, mut small_over) = (histogram(), small_histogram());
             let mut ticks = Ticks::new();
             for (bits, value) in values {
-                let value = value >> (63 - bits);
+                let value = (value >> (63 - bits)).max(1);
                 straight.saturating_record(value);
                 small_straight.saturating_record(value);
                 if !ticks.count(value) {
@@ -94,8 +94,8 @@ mod tests {
             }
             ticks.add_to(&mut over);
             ticks.add_to(&mut small_over);
-            prop_assert_eq!(&over, &straight);
-            prop_assert_eq!(&small_over, &small_straight);
+            // Too many numbers to print.
+            prop_assert!(over == straight && small_over == small_straight);
             prop_assert_eq!(over.max(), straight.max());
             prop_assert_eq!(over.min(), straight.min());
         }
