@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 
 use crate::outbox::fan_out::{FanOut, Publication};
 use crate::outbox::lane::Urgency;
-use crate::outbox::notice::harmless;
 use crate::outbox::roster::Roster;
 use crate::outbox::rules::GroupRules;
 use crate::outbox::{Line, Remote};
 use crate::peer::ConnectionId;
+use crate::unwind::caught;
 
 /// A set of peers to send to at once: a room, a topic, everybody.
 ///
@@ -154,7 +154,7 @@ impl Drop for Shared {
         let members = self.roster.get_mut().snapshot();
         members.iter().for_each(|line| line.leave(me));
         let notice = self.rules.notice.take();
-        harmless(|| drop(notice));
+        caught(|| drop(notice));
     }
 }
 
