@@ -71,7 +71,8 @@ impl GroupRules {
     ///
     /// `text` is called by whoever writes to the member next, without any lock of the framework. That may
     /// be in the middle of a callback that sends more than the peer takes, so `text` should lock nothing
-    /// of its own. If it panics nothing else happens: the member is not told.
+    /// of its own. If it panics nothing else happens: the member is not told. Nor is it if the framing
+    /// cannot carry the text, or a codec of one's own panics at it.
     ///
     /// Members over datagrams are told nothing: a network that loses datagrams does not say so either.
     pub fn notice(mut self, text: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Self {
