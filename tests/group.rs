@@ -205,7 +205,7 @@ fn long_lines() -> Framing {
 }
 
 fn listening_for_long_lines(on: On, server: Server) -> Running {
-    Running::of(on.framed(server, long_lines()))
+    Running::of(on.framed(server.outbox_limit(2 * FILL), long_lines()))
 }
 
 /// A member that reads nothing, and of whose first message a part has left.
@@ -243,7 +243,8 @@ fn slow_member_with(on: On, rules: GroupRules, framing: Framing) -> (Running, Cl
         fill(message, cx);
         Ok(Next::Continue)
     });
-    let server = Running::of(on.framed(script.server(), framing));
+    let server = script.server().outbox_limit(2 * FILL);
+    let server = Running::of(on.framed(server, framing));
     let mut stuck = stuck_member(&server, &group);
     a_hundred(&group);
     hears_the_filling(&mut stuck);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::codec::{EncodeError, Framing};
 use crate::outbox::group::Shared;
-use crate::outbox::lane::{Missed, Room, Share, Urgency};
+use crate::outbox::lane::{Missed, Share, Urgency};
 use crate::outbox::line::Reach;
 use crate::outbox::rules::GroupRules;
 use crate::outbox::share::{Delivered, Delivery};
@@ -163,12 +163,12 @@ impl<'a> Publication<'a> {
             return true;
         };
         let overflow = rules.overflow.unwrap_or(listener.settings.live.overflow());
-        let whole = Room::OfAll(listener.settings.live.marks().cap);
         let share = Share {
             group,
             urgency: *urgency,
             overflow,
-            room: rules.limit.map_or(whole, Room::OfGroup),
+            limit: rules.limit,
+            cap: listener.settings.live.marks().cap,
             missed: if rules.notice.is_some() { Missed::Told } else { Missed::Untold },
         };
         let last_word = listener.last_word.as_ref();

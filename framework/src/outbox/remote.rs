@@ -17,7 +17,7 @@ use crate::sys::errno;
 /// A message is written at once if nothing is pending for the peer and its handler does not run; else it
 /// is queued, behind what waits already, and leaves with it. How much may wait, and what happens beyond,
 /// is set by `Server::outbox_limit` and [`Overflow`](crate::Overflow). To send to many peers at once there
-/// is a [`Group`](crate::Group).
+/// is a [`Group`](crate::Group); what waits of groups takes no room from a remote.
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};

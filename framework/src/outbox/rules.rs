@@ -57,7 +57,13 @@ impl GroupRules {
     /// How many bytes of this group may wait for one member; each message counts 64 more. A message
     /// that is longer is taken if no other of the group waits.
     ///
-    /// Not set: the server's `outbox_limit`, over all that waits for the member.
+    /// The `outbox_limit` of the member's server holds beside it, over all that waits for the member:
+    /// replies, what remotes sent, and all its groups together. Where a message has no room there, these
+    /// rules say what happens, as for the group's own limit. Not set: that limit alone.
+    ///
+    /// The other way round what waits of groups takes no room from a [`Remote`](crate::Remote), which
+    /// therefore never ends a connection for what groups have sent. So twice the `outbox_limit` can wait
+    /// for a peer: once what remotes sent, and as much of groups.
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = Some(bytes);
         self
