@@ -27,6 +27,7 @@ matrix! {
     a_member_without_a_notice_hears_what_is_left: [tcp unix];
     a_notice_that_panics_harms_nobody: [tcp unix];
     a_codec_that_panics_at_a_notice_or_refuses_it_harms_nobody: [tcp unix];
+    a_last_word_that_a_codec_panics_at_or_refuses_is_left_out: [tcp unix];
     urgent_messages_go_before_those_that_wait: [tcp unix];
     what_is_heard_and_what_is_missed_add_up_under_pressure: [tcp unix];
     a_member_whose_handler_is_busy_misses_nothing: [tcp unix];
@@ -376,6 +377,25 @@ fn a_codec_that_panics_at_a_notice_or_refuses_it_harms_nobody(on: On) {
         numbers(100).skip(90).for_each(|message| assert_eq!(client.hear(), message));
         assert_eq!(client.ask("all"), "ALL");
         assert_eq!((group.len(), server.stats().messages_skipped), (1, 90));
+    }
+}
+
+fn a_last_word_that_a_codec_panics_at_or_refuses_is_left_out(on: On) {
+    for codec in [NoStars::Panic, NoStars::Refuse] {
+        let rules = ten_may_wait(Overflow::Disconnect).last_word("* you are too slow");
+        let (group, journal) = (Group::with_rules(rules), Journal::default());
+        let script = joining(&group, &journal).handle(|message, cx| {
+            fill(message, cx);
+            Ok(Next::Continue)
+        });
+        let framing = Framing::custom(codec).max_frame(FILL + 1);
+        let server = Running::of(on.framed(script.server().outbox_limit(2 * FILL), framing));
+        let stuck = stuck_member(&server, &group);
+        // The word is framed at the one overflow, and for no message before.
+        assert!(numbers(10).all(|message| group.send(message).is_complete()));
+        assert_eq!(group.send("one too many").ended, 1);
+        eventually("it is cut off", || server.stats().closed_for(&CloseReason::Overflow) == 1);
+        drop(stuck);
     }
 }
 

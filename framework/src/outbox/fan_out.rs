@@ -1,5 +1,6 @@
 //! One message on its way to all members: framed once for each framing, and turns ordered together.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Weak};
 
 use crate::codec::{EncodeError, Framing};
@@ -10,6 +11,7 @@ use crate::outbox::rules::GroupRules;
 use crate::outbox::share::{Delivered, Delivery};
 use crate::outbox::{Chunk, DatagramOutlet, Line, LineSettings, Post};
 use crate::peer::ConnectionId;
+use crate::unwind::caught;
 
 /// What became of a message that was sent to a [`Group`](crate::Group).
 ///
@@ -91,7 +93,8 @@ struct Reached {
     post: Option<Arc<dyn Post>>,
     reach: Reach,
     framed: Result<Chunk, EncodeError>,
-    last_word: Option<Chunk>,
+    /// Framed when the first of them is cut off: mostly nobody ever is.
+    last_word: OnceCell<Option<Chunk>>,
     /// Who is to have a turn.
     waiting: Vec<ConnectionId>,
     /// The sockets that hold datagrams for them.
@@ -101,7 +104,7 @@ struct Reached {
 }
 
 impl Reached {
-    fn new(line: &Line, message: &Arc<[u8]>, rules: &GroupRules) -> Self {
+    fn new(line: &Line, message: &Arc<[u8]>) -> Self {
         let settings = line.settings.clone();
         let post = settings.post.upgrade();
         let reach = post.as_ref().map_or(Reach::ByTurns, |post| post.reach());
@@ -112,10 +115,16 @@ impl Reached {
             Some(max) => Err(EncodeError::TooLong { len: message.len(), max }),
             None => Chunk::shared(framing, message),
         };
-        let last_word = rules.last_word.as_ref();
-        let last_word = last_word.and_then(|word| Chunk::shared(framing, word).ok());
-        let (waiting, outlets) = (Vec::new(), Vec::new());
+        let (last_word, waiting, outlets) = (OnceCell::new(), Vec::new(), Vec::new());
         Self { settings, post, reach, framed, last_word, waiting, outlets, taken: 0, skipped: 0 }
+    }
+
+    /// What a member reads last, if that can be framed. A codec of one's own runs here: its panic costs
+    /// the last word alone, since the member's end has begun.
+    fn last_word(&self, rules: &GroupRules) -> Option<&Chunk> {
+        let word = rules.last_word.as_ref()?;
+        let framed = || caught(|| Chunk::shared(&self.settings.framing, word).ok())?;
+        self.last_word.get_or_init(framed).as_ref()
     }
 
     fn is_of(&self, line: &Line) -> bool {
@@ -147,7 +156,7 @@ impl<'a> Publication<'a> {
     pub(super) fn deliver(&mut self, line: &Line) -> bool {
         let Self { rules, group, message, urgency, reached, result } = self;
         let found = reached.iter().position(|reached| reached.is_of(line)).unwrap_or_else(|| {
-            reached.push(Reached::new(line, message, rules));
+            reached.push(Reached::new(line, message));
             if let Some(Err(why)) = reached.last().map(|reached| &reached.framed) {
                 result.errors.push(why.clone());
             }
@@ -171,8 +180,7 @@ impl<'a> Publication<'a> {
             cap: listener.settings.live.marks().cap,
             missed: if rules.notice.is_some() { Missed::Told } else { Missed::Untold },
         };
-        let last_word = listener.last_word.as_ref();
-        let delivery = Delivery { post: &**post, reach: listener.reach, chunk, last_word, share };
+        let delivery = Delivery { post: &**post, reach: listener.reach, chunk, share };
         let delivered = line.send_to_member(&delivery);
         match delivered {
             Delivered::Left => listener.taken += 1,
@@ -191,7 +199,10 @@ impl<'a> Publication<'a> {
                 result.dropped += 1;
                 result.made_room += dropped - 1;
             }
-            Delivered::Overflow => result.ended += 1,
+            Delivered::Overflow => {
+                line.cut_off(listener.last_word(rules), &**post);
+                result.ended += 1;
+            }
             Delivered::Refused => result.refused += 1,
             Delivered::Gone => {
                 result.gone += 1;

@@ -87,7 +87,8 @@ impl GroupRules {
     }
 
     /// What a member reads last that [`Overflow::Disconnect`] ends, if its socket takes it at that
-    /// moment. It replaces what waited.
+    /// moment. It replaces what waited. Without effect if the framing cannot carry it, or a codec of
+    /// one's own panics at it.
     ///
     /// ```
     /// use switchboard::{Group, GroupRules, Overflow};
