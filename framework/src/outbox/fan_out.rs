@@ -44,7 +44,9 @@ use crate::unwind::caught;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FanOut {
-    /// Members that it has left for, or for whom it waits.
+    /// Members that it has left for, or for whom it waits. (Over datagrams: it was put into the queue of
+    /// their listener. Whether the system takes it from there is found out when that leaves, and told by
+    /// [`Event::ReplyFailed`](crate::Event::ReplyFailed).)
     pub taken: usize,
     /// Members for whom it was dropped: as much waits as may.
     pub dropped: usize,
@@ -58,7 +60,8 @@ pub struct FanOut {
     pub unframed: usize,
     /// Why, once for each listener with such members.
     pub errors: Vec<EncodeError>,
-    /// Members to whom the system refused to send it. (Over datagrams only.)
+    /// Members to whom the system refused to send it. (Over datagrams only, and only as far as it was
+    /// tried at once.)
     pub refused: usize,
 }
 
@@ -259,13 +262,16 @@ mod tests {
     struct Counting {
         /// Where the bytes of each datagram lay in memory.
         bodies: Mutex<Vec<usize>>,
+        /// As `bodies`, of those that were sent one by one.
+        alone: Mutex<Vec<usize>>,
         flushes: Mutex<usize>,
         fan_outs: Mutex<Vec<usize>>,
     }
 
     impl DatagramOutlet for Counting {
-        fn send(&self, _: &[u8], _: &Address, _: Option<IpAddr>) -> Result<(), SendError> {
-            panic!("one by one");
+        fn send(&self, bytes: &[u8], _: &Address, _: Option<IpAddr>) -> Result<(), SendError> {
+            self.alone.lock().push(bytes.as_ptr().addr());
+            Ok(())
         }
 
         fn queue(&self, bytes: &[u8], _: &Address, _: Option<IpAddr>) -> Result<(), SendError> {
@@ -329,9 +335,19 @@ mod tests {
         assert_eq!(publication.reached.len(), 2);
         assert_eq!(publication.finish().taken, 300);
         let bodies = server.bodies.lock();
+        assert!(server.alone.lock().is_empty(), "one by one");
         assert!(bodies.len() == 300 && bodies.iter().all(|body| *body == message.as_ptr().addr()));
         assert_eq!(*server.flushes.lock(), 2, "once for each listener");
         assert_eq!(*server.fan_outs.lock(), [100, 200]);
+    }
+
+    #[test]
+    fn a_datagram_that_remotes_share_is_nowhere_copied() {
+        let server = Arc::new(Counting::default());
+        let remotes = listener(&server, 2).into_iter().map(Remote::new);
+        let message: Arc<[u8]> = Arc::from(&b"hello"[..]);
+        remotes.for_each(|remote| assert_eq!(remote.send_shared(&message), Ok(())));
+        assert_eq!(*server.alone.lock(), [message.as_ptr().addr(); 2]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::codec::EncodeError;
+use crate::codec::{EncodeError, Framing};
 use crate::fault::Fault;
 use crate::outbox::{Chunk, Line};
 use crate::peer::{ConnectionId, Peer};
@@ -185,11 +185,9 @@ impl Remote {
     /// # Panics
     /// As [`Remote::send`].
     pub fn send_shared(&self, message: &Arc<[u8]>) -> Result<(), SendError> {
-        if self.line.peer.is_datagram() {
-            return self.send(message);
-        }
-        let chunk = Chunk::shared(&self.line.settings.framing, message)?;
-        self.line.send_from_elsewhere(chunk)
+        let raw = Framing::raw();
+        let framing = if self.line.peer.is_datagram() { &raw } else { &self.line.settings.framing };
+        self.line.send_from_elsewhere(Chunk::shared(framing, message)?)
     }
 
     /// Who is at the other end.
