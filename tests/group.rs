@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use harness::{Client, Gate, Journal, On, Running, Script, eventually, matrix};
 use parking_lot::Mutex;
+use switchboard::codec::{Codec, Decode, Decoded, Decoder, EncodeError, FrameError};
 use switchboard::{
     CloseReason, Concurrency, Context, FanOut, Framing, Group, GroupRules, Listen, Next, Overflow,
     Server,
@@ -25,6 +26,8 @@ matrix! {
     a_member_that_reads_too_slowly_is_disconnected_with_a_last_word: [tcp unix];
     a_member_without_a_notice_hears_what_is_left: [tcp unix];
     a_notice_that_panics_harms_nobody: [tcp unix];
+    a_codec_that_panics_at_a_notice_or_refuses_it_harms_nobody: [tcp unix];
+    a_last_word_that_a_codec_panics_at_or_refuses_is_left_out: [tcp unix];
     urgent_messages_go_before_those_that_wait: [tcp unix];
     what_is_heard_and_what_is_missed_add_up_under_pressure: [tcp unix];
     a_member_whose_handler_is_busy_misses_nothing: [tcp unix];
@@ -198,8 +201,12 @@ fn counted(missed: u64) -> Vec<u8> {
 /// More than the kernel takes for a peer that does not read.
 const FILL: usize = 16 * 1024 * 1024;
 
+fn long_lines() -> Framing {
+    Framing::lines().max_frame(FILL)
+}
+
 fn listening_for_long_lines(on: On, server: Server) -> Running {
-    Running::of(on.framed(server, Framing::lines().max_frame(FILL)))
+    Running::of(on.framed(server.outbox_limit(2 * FILL), long_lines()))
 }
 
 /// A member that reads nothing, and of whose first message a part has left.
@@ -228,12 +235,17 @@ fn hears_the_filling(stuck: &mut Client) {
 
 /// A member that reads nothing, for whom a hundred messages are sent; it has read up to these.
 fn slow_member(on: On, rules: GroupRules) -> (Running, Client, Group) {
+    slow_member_with(on, rules, long_lines())
+}
+
+fn slow_member_with(on: On, rules: GroupRules, framing: Framing) -> (Running, Client, Group) {
     let (group, journal) = (Group::with_rules(rules), Journal::default());
     let script = joining(&group, &journal).handle(|message, cx| {
         fill(message, cx);
         Ok(Next::Continue)
     });
-    let server = listening_for_long_lines(on, script.server());
+    let server = script.server().outbox_limit(2 * FILL);
+    let server = Running::of(on.framed(server, framing));
     let mut stuck = stuck_member(&server, &group);
     a_hundred(&group);
     hears_the_filling(&mut stuck);
@@ -326,6 +338,65 @@ fn a_notice_that_panics_harms_nobody(on: On) {
     let (_server, mut client, _) = slow_member(on, rules);
     numbers(100).skip(90).for_each(|message| assert_eq!(client.hear(), message));
     assert_eq!(client.ask("all"), "ALL");
+}
+
+/// Lines, but what to do with those that begin with a star.
+#[derive(Clone, Copy)]
+enum NoStars {
+    Panic,
+    Refuse,
+}
+
+impl Codec for NoStars {
+    fn decoder(&self) -> Box<dyn Decode> {
+        Box::new(LongLines(long_lines().decoder()))
+    }
+
+    fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            _ if !message.starts_with(b"*") => long_lines().encode(message, out),
+            Self::Panic => panic!("planned: a star"),
+            Self::Refuse => Err(EncodeError::custom("a star")),
+        }
+    }
+}
+
+struct LongLines(Decoder);
+
+impl Decode for LongLines {
+    fn decode(&mut self, bytes: &[u8]) -> Result<Decoded, FrameError> {
+        self.0.decode(bytes)
+    }
+}
+
+fn a_codec_that_panics_at_a_notice_or_refuses_it_harms_nobody(on: On) {
+    for codec in [NoStars::Panic, NoStars::Refuse] {
+        let rules = ten_may_wait(Overflow::DropOldest).notice(counted);
+        let framing = Framing::custom(codec).max_frame(FILL + 1);
+        let (server, mut client, group) = slow_member_with(on, rules, framing);
+        numbers(100).skip(90).for_each(|message| assert_eq!(client.hear(), message));
+        assert_eq!(client.ask("all"), "ALL");
+        assert_eq!((group.len(), server.stats().messages_skipped), (1, 90));
+    }
+}
+
+fn a_last_word_that_a_codec_panics_at_or_refuses_is_left_out(on: On) {
+    for codec in [NoStars::Panic, NoStars::Refuse] {
+        let rules = ten_may_wait(Overflow::Disconnect).last_word("* you are too slow");
+        let (group, journal) = (Group::with_rules(rules), Journal::default());
+        let script = joining(&group, &journal).handle(|message, cx| {
+            fill(message, cx);
+            Ok(Next::Continue)
+        });
+        let framing = Framing::custom(codec).max_frame(FILL + 1);
+        let server = Running::of(on.framed(script.server().outbox_limit(2 * FILL), framing));
+        let stuck = stuck_member(&server, &group);
+        // The word is framed at the one overflow, and for no message before.
+        assert!(numbers(10).all(|message| group.send(message).is_complete()));
+        assert_eq!(group.send("one too many").ended, 1);
+        eventually("it is cut off", || server.stats().closed_for(&CloseReason::Overflow) == 1);
+        drop(stuck);
+    }
 }
 
 fn urgent_messages_go_before_those_that_wait(on: On) {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The framework's modules, bottom to top. A module imports from rows above its own line only, never
 /// from its neighbours in a row. ARCHITECTURE.md shows the same table.
 const LAYERS: [&[&str]; 10] = [
-    &["fault"],
+    &["fault", "unwind"],
     &["error", "peer", "reason"],
     &["codec", "config", "filter", "sys", "timer"],
     &["event", "outbox"],

@@ -115,6 +115,7 @@
 #![forbid(unsafe_code)]
 
 mod fault;
+mod unwind;
 
 mod config;
 mod error;

@@ -1,13 +1,13 @@
 //! Observers: who is told of every event, one after another, and what a panic of theirs does.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::HandlerErrors;
 use crate::event::log::Log;
 use crate::event::{Counters, Event};
+use crate::unwind::caught;
 
 /// Hears of everything that happens in a server; see [`Server::observer`](crate::Server::observer).
 ///
@@ -107,7 +107,7 @@ impl Events {
 
     fn tell(&self, event: &Event<'_>, but: Option<usize>) {
         for (index, seat) in self.seats.iter().enumerate() {
-            if but == Some(index) || survives(|| seat.observer.event(event)) {
+            if but == Some(index) || caught(|| seat.observer.event(event)).is_some() {
                 continue;
             }
             self.counters.observer_panicked();
@@ -116,18 +116,6 @@ impl Events {
             if first && let Some(observer) = index.checked_sub(1) {
                 self.tell(&Event::ObserverPanicked { observer }, Some(index));
             }
-        }
-    }
-}
-
-/// Whether user code returned instead of panicking.
-fn survives(user: impl FnOnce()) -> bool {
-    match catch_unwind(AssertUnwindSafe(user)) {
-        Ok(()) => true,
-        Err(payload) => {
-            // The payload is the user's as well, and so is its destructor.
-            drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
-            false
         }
     }
 }

@@ -1,24 +1,20 @@
 //! Calling user code: isolated from its panics, and the one function that applies what it returned.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::handler::{Handler, Next};
 use crate::reason::CloseReason;
+use crate::unwind::caught;
 
 /// Runs user code. A panic and an error both become the reason to end its connection, and no other.
 pub(crate) fn isolated<T>(user: impl FnOnce() -> io::Result<T>) -> Result<T, CloseReason> {
     // An error is the user's as well, until it is a text.
     let told = || user().map_err(|error| error.to_string());
-    match catch_unwind(AssertUnwindSafe(told)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(text)) => Err(CloseReason::HandlerErr(text)),
-        Err(payload) => {
-            // The payload is the user's as well, and so is its destructor.
-            drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
-            Err(CloseReason::HandlerPanic)
-        }
+    match caught(told) {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(text)) => Err(CloseReason::HandlerErr(text)),
+        None => Err(CloseReason::HandlerPanic),
     }
 }
 

@@ -1,15 +1,17 @@
 //! One message on its way to all members: framed once for each framing, and turns ordered together.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Weak};
 
 use crate::codec::{EncodeError, Framing};
 use crate::outbox::group::Shared;
-use crate::outbox::lane::{Missed, Room, Share, Urgency};
+use crate::outbox::lane::{Missed, Share, Urgency};
 use crate::outbox::line::Reach;
 use crate::outbox::rules::GroupRules;
 use crate::outbox::share::{Delivered, Delivery};
 use crate::outbox::{Chunk, DatagramOutlet, Line, LineSettings, Post};
 use crate::peer::ConnectionId;
+use crate::unwind::caught;
 
 /// What became of a message that was sent to a [`Group`](crate::Group).
 ///
@@ -42,7 +44,9 @@ use crate::peer::ConnectionId;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FanOut {
-    /// Members that it has left for, or for whom it waits.
+    /// Members that it has left for, or for whom it waits. (Over datagrams: it was put into the queue of
+    /// their listener. Whether the system takes it from there is found out when that leaves, and told by
+    /// [`Event::ReplyFailed`](crate::Event::ReplyFailed).)
     pub taken: usize,
     /// Members for whom it was dropped: as much waits as may.
     pub dropped: usize,
@@ -56,7 +60,8 @@ pub struct FanOut {
     pub unframed: usize,
     /// Why, once for each listener with such members.
     pub errors: Vec<EncodeError>,
-    /// Members to whom the system refused to send it. (Over datagrams only.)
+    /// Members to whom the system refused to send it. (Over datagrams only, and only as far as it was
+    /// tried at once.)
     pub refused: usize,
 }
 
@@ -91,7 +96,8 @@ struct Reached {
     post: Option<Arc<dyn Post>>,
     reach: Reach,
     framed: Result<Chunk, EncodeError>,
-    last_word: Option<Chunk>,
+    /// Framed when the first of them is cut off: mostly nobody ever is.
+    last_word: OnceCell<Option<Chunk>>,
     /// Who is to have a turn.
     waiting: Vec<ConnectionId>,
     /// The sockets that hold datagrams for them.
@@ -101,7 +107,7 @@ struct Reached {
 }
 
 impl Reached {
-    fn new(line: &Line, message: &Arc<[u8]>, rules: &GroupRules) -> Self {
+    fn new(line: &Line, message: &Arc<[u8]>) -> Self {
         let settings = line.settings.clone();
         let post = settings.post.upgrade();
         let reach = post.as_ref().map_or(Reach::ByTurns, |post| post.reach());
@@ -112,10 +118,16 @@ impl Reached {
             Some(max) => Err(EncodeError::TooLong { len: message.len(), max }),
             None => Chunk::shared(framing, message),
         };
-        let last_word = rules.last_word.as_ref();
-        let last_word = last_word.and_then(|word| Chunk::shared(framing, word).ok());
-        let (waiting, outlets) = (Vec::new(), Vec::new());
+        let (last_word, waiting, outlets) = (OnceCell::new(), Vec::new(), Vec::new());
         Self { settings, post, reach, framed, last_word, waiting, outlets, taken: 0, skipped: 0 }
+    }
+
+    /// What a member reads last, if that can be framed. A codec of one's own runs here: its panic costs
+    /// the last word alone, since the member's end has begun.
+    fn last_word(&self, rules: &GroupRules) -> Option<&Chunk> {
+        let word = rules.last_word.as_ref()?;
+        let framed = || caught(|| Chunk::shared(&self.settings.framing, word).ok())?;
+        self.last_word.get_or_init(framed).as_ref()
     }
 
     fn is_of(&self, line: &Line) -> bool {
@@ -147,7 +159,7 @@ impl<'a> Publication<'a> {
     pub(super) fn deliver(&mut self, line: &Line) -> bool {
         let Self { rules, group, message, urgency, reached, result } = self;
         let found = reached.iter().position(|reached| reached.is_of(line)).unwrap_or_else(|| {
-            reached.push(Reached::new(line, message, rules));
+            reached.push(Reached::new(line, message));
             if let Some(Err(why)) = reached.last().map(|reached| &reached.framed) {
                 result.errors.push(why.clone());
             }
@@ -163,16 +175,15 @@ impl<'a> Publication<'a> {
             return true;
         };
         let overflow = rules.overflow.unwrap_or(listener.settings.live.overflow());
-        let whole = Room::OfAll(listener.settings.live.marks().cap);
         let share = Share {
             group,
             urgency: *urgency,
             overflow,
-            room: rules.limit.map_or(whole, Room::OfGroup),
+            limit: rules.limit,
+            cap: listener.settings.live.marks().cap,
             missed: if rules.notice.is_some() { Missed::Told } else { Missed::Untold },
         };
-        let last_word = listener.last_word.as_ref();
-        let delivery = Delivery { post: &**post, reach: listener.reach, chunk, last_word, share };
+        let delivery = Delivery { post: &**post, reach: listener.reach, chunk, share };
         let delivered = line.send_to_member(&delivery);
         match delivered {
             Delivered::Left => listener.taken += 1,
@@ -191,7 +202,10 @@ impl<'a> Publication<'a> {
                 result.dropped += 1;
                 result.made_room += dropped - 1;
             }
-            Delivered::Overflow => result.ended += 1,
+            Delivered::Overflow => {
+                line.cut_off(listener.last_word(rules), &**post);
+                result.ended += 1;
+            }
             Delivered::Refused => result.refused += 1,
             Delivered::Gone => {
                 result.gone += 1;
@@ -248,13 +262,16 @@ mod tests {
     struct Counting {
         /// Where the bytes of each datagram lay in memory.
         bodies: Mutex<Vec<usize>>,
+        /// As `bodies`, of those that were sent one by one.
+        alone: Mutex<Vec<usize>>,
         flushes: Mutex<usize>,
         fan_outs: Mutex<Vec<usize>>,
     }
 
     impl DatagramOutlet for Counting {
-        fn send(&self, _: &[u8], _: &Address, _: Option<IpAddr>) -> Result<(), SendError> {
-            panic!("one by one");
+        fn send(&self, bytes: &[u8], _: &Address, _: Option<IpAddr>) -> Result<(), SendError> {
+            self.alone.lock().push(bytes.as_ptr().addr());
+            Ok(())
         }
 
         fn queue(&self, bytes: &[u8], _: &Address, _: Option<IpAddr>) -> Result<(), SendError> {
@@ -318,9 +335,19 @@ mod tests {
         assert_eq!(publication.reached.len(), 2);
         assert_eq!(publication.finish().taken, 300);
         let bodies = server.bodies.lock();
+        assert!(server.alone.lock().is_empty(), "one by one");
         assert!(bodies.len() == 300 && bodies.iter().all(|body| *body == message.as_ptr().addr()));
         assert_eq!(*server.flushes.lock(), 2, "once for each listener");
         assert_eq!(*server.fan_outs.lock(), [100, 200]);
+    }
+
+    #[test]
+    fn a_datagram_that_remotes_share_is_nowhere_copied() {
+        let server = Arc::new(Counting::default());
+        let remotes = listener(&server, 2).into_iter().map(Remote::new);
+        let message: Arc<[u8]> = Arc::from(&b"hello"[..]);
+        remotes.for_each(|remote| assert_eq!(remote.send_shared(&message), Ok(())));
+        assert_eq!(*server.alone.lock(), [message.as_ptr().addr(); 2]);
     }
 
     #[test]

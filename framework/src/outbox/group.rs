@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 
 use crate::outbox::fan_out::{FanOut, Publication};
 use crate::outbox::lane::Urgency;
-use crate::outbox::notice::harmless;
 use crate::outbox::roster::Roster;
 use crate::outbox::rules::GroupRules;
 use crate::outbox::{Line, Remote};
 use crate::peer::ConnectionId;
+use crate::unwind::caught;
 
 /// A set of peers to send to at once: a room, a topic, everybody.
 ///
@@ -154,7 +154,7 @@ impl Drop for Shared {
         let members = self.roster.get_mut().snapshot();
         members.iter().for_each(|line| line.leave(me));
         let notice = self.rules.notice.take();
-        harmless(|| drop(notice));
+        caught(|| drop(notice));
     }
 }
 
@@ -235,6 +235,11 @@ impl Group {
     /// let sent = nobody.send("is anybody there?");
     /// assert_eq!((sent.taken, sent.is_complete()), (0, true));
     /// ```
+    ///
+    /// # Panics
+    /// Only if a codec of one's own ([`Codec`](crate::codec::Codec)) does: it runs on the calling thread,
+    /// once for each listener. Members that came before have the message then, those behind have not, and
+    /// all of them go on.
     pub fn send(&self, message: impl AsRef<[u8]>) -> FanOut {
         self.publish(message.as_ref(), Urgency::Ordinary, None)
     }
@@ -243,17 +248,26 @@ impl Group {
     ///
     /// Numbers are those of one server. In a group of peers of several servers two members may have the
     /// same, and both go without.
+    ///
+    /// # Panics
+    /// As [`send`](Self::send).
     pub fn send_except(&self, message: impl AsRef<[u8]>, except: ConnectionId) -> FanOut {
         self.publish(message.as_ref(), Urgency::Ordinary, Some(except))
     }
 
     /// As [`send`](Self::send), before the ordinary messages of this group that still wait for a member:
     /// for the news of who comes and goes.
+    ///
+    /// # Panics
+    /// As [`send`](Self::send).
     pub fn send_urgent(&self, message: impl AsRef<[u8]>) -> FanOut {
         self.publish(message.as_ref(), Urgency::Urgent, None)
     }
 
     /// As [`send_urgent`](Self::send_urgent), to all but one, as [`send_except`](Self::send_except).
+    ///
+    /// # Panics
+    /// As [`send`](Self::send).
     pub fn send_urgent_except(&self, message: impl AsRef<[u8]>, except: ConnectionId) -> FanOut {
         self.publish(message.as_ref(), Urgency::Urgent, Some(except))
     }

@@ -16,22 +16,16 @@ pub(crate) enum Urgency {
     Urgent,
 }
 
-/// What a group's messages are measured by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// By what of this group waits for the member, in bytes at most.
-    OfGroup(usize),
-    /// By all that waits for the member, in bytes at most.
-    OfAll(usize),
-}
-
 /// How one message of a group is queued for a member.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share<'a> {
     pub(crate) group: &'a Weak<Shared>,
     pub(crate) urgency: Urgency,
     pub(crate) overflow: Overflow,
-    pub(crate) room: Room,
+    /// What of this group may wait for the member, in bytes, if the group says so.
+    pub(crate) limit: Option<usize>,
+    /// What may wait for the member altogether, in bytes.
+    pub(crate) cap: usize,
     /// What to do with the number of dropped messages.
     pub(crate) missed: Missed,
 }
@@ -89,40 +83,58 @@ pub(super) enum Redeemed {
     Message(Chunk),
 }
 
-/// The lanes of one peer: of the groups of which something waits or was missed, and of no others.
+/// The lanes of one peer: of the groups of which something waits or was missed, and of no others. To find
+/// a group's lane costs a look at each of them; all else is counted along.
 #[derive(Debug, Default)]
-pub(super) struct Lanes(Vec<Option<Lane>>);
+pub(super) struct Lanes {
+    /// By their places. A place that is free is taken again before there are more.
+    lanes: Vec<Option<Lane>>,
+    /// How many places are taken.
+    taken: usize,
+    /// Lanes of which the member is to be told what it missed.
+    owed: usize,
+    /// What waits in all of them, as the outbox counts.
+    cost: usize,
+}
 
 impl Lanes {
     /// The place of a group's lane, which is made if there is none.
     pub(super) fn place_of(&mut self, group: &Weak<Shared>) -> usize {
         let is_it = |lane: &Option<Lane>| lane.as_ref().is_some_and(|l| l.group.ptr_eq(group));
-        if let Some(place) = self.0.iter().position(is_it) {
+        if let Some(place) = self.lanes.iter().position(is_it) {
             return place;
         }
-        let place = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
-        self.0.resize_with(self.0.len().max(place + 1), || None);
-        self.0[place] = Some(Lane::new(group.clone()));
+        let place = self.lanes.iter().position(Option::is_none).unwrap_or(self.lanes.len());
+        self.lanes.resize_with(self.lanes.len().max(place + 1), || None);
+        self.lanes[place] = Some(Lane::new(group.clone()));
+        self.taken += 1;
         place
     }
 
     fn lane(&mut self, place: usize) -> Option<&mut Lane> {
-        self.0.get_mut(place)?.as_mut()
+        self.lanes.get_mut(place)?.as_mut()
     }
 
     /// What waits of a group, in bytes, with a little for each message.
     pub(super) fn cost_of(&self, group: &Weak<Shared>) -> usize {
-        let lane = self.0.iter().flatten().find(|lane| lane.group.ptr_eq(group));
+        let lane = self.lanes.iter().flatten().find(|lane| lane.group.ptr_eq(group));
         lane.map_or(0, |lane| lane.cost)
+    }
+
+    /// What waits of all groups, in bytes, with a little for each message.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
     }
 
     pub(super) fn push(&mut self, place: usize, chunk: Chunk, urgency: Urgency) {
         let Some(lane) = self.lane(place) else { return };
-        lane.cost += chunk.len() + MESSAGE_COST;
+        let cost = chunk.len() + MESSAGE_COST;
+        lane.cost += cost;
         match urgency {
             Urgency::Ordinary => lane.ordinary.push_back(chunk),
             Urgency::Urgent => lane.urgent.push_back(chunk),
         }
+        self.cost += cost;
     }
 
     /// Drops what has waited longest, ordinary messages first, and returns what it had cost.
@@ -132,25 +144,28 @@ impl Lanes {
         let cost = oldest.len() + MESSAGE_COST;
         lane.cost -= cost;
         lane.void += 1;
+        self.cost -= cost;
         Some(cost)
     }
 
     /// Remembers that a message was dropped, until the member is told of it.
     pub(super) fn miss(&mut self, place: usize, missed: u64) {
-        if let Some(lane) = self.lane(place) {
-            lane.missed += missed;
-        }
+        let Some(lane) = self.lane(place) else { return };
+        let told = lane.missed == 0;
+        lane.missed += missed;
+        let owed = told && lane.missed > 0;
+        self.owed += usize::from(owed);
     }
 
     /// Whether more of the lane's tickets are void than is worth keeping among so many entries.
     pub(super) fn wants_tidying(&self, place: usize, entries: usize) -> bool {
-        let void = self.0.get(place).and_then(Option::as_ref).map_or(0, |lane| lane.void);
+        let void = self.lanes.get(place).and_then(Option::as_ref).map_or(0, |lane| lane.void);
         void > 16 + entries / 2
     }
 
     /// What the oldest ticket of a lane stands for.
     pub(super) fn next_of(&self, place: usize) -> Option<&Chunk> {
-        self.0.get(place)?.as_ref()?.message(0)
+        self.lanes.get(place)?.as_ref()?.message(0)
     }
 
     /// Takes what the oldest ticket of a lane stands for.
@@ -163,7 +178,9 @@ impl Lanes {
         }
         let next = lane.urgent.pop_front().or_else(|| lane.ordinary.pop_front());
         let Some(chunk) = next else { return Redeemed::Nothing };
-        lane.cost -= chunk.len() + MESSAGE_COST;
+        let cost = chunk.len() + MESSAGE_COST;
+        lane.cost -= cost;
+        self.cost -= cost;
         self.tidy(place);
         Redeemed::Message(chunk)
     }
@@ -177,23 +194,25 @@ impl Lanes {
     /// Gives the place of a lane back of which nothing is left.
     pub(super) fn tidy(&mut self, place: usize) {
         if self.lane(place).is_some_and(|lane| lane.is_over()) {
-            self.0[place] = None;
+            self.lanes[place] = None;
+            self.taken -= 1;
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.taken == 0
     }
 
     /// Whether somebody is to be told of what was missed.
     pub(super) fn owes(&self) -> bool {
-        self.0.iter().flatten().any(|lane| lane.missed > 0)
+        self.owed > 0
     }
 
     /// What the member is to be told now; it counts as told.
     pub(super) fn take_due(&mut self) -> Vec<Due> {
         let mut due = Vec::new();
-        for place in 0..self.0.len() {
+        self.owed = 0;
+        for place in 0..self.lanes.len() {
             if let Some(lane) = self.lane(place).filter(|lane| lane.missed > 0) {
                 let missed = std::mem::take(&mut lane.missed);
                 due.push(Due { group: lane.group.clone(), missed });
@@ -205,22 +224,35 @@ impl Lanes {
 
     /// Looks at what tickets stand for, in the order of the tickets.
     pub(super) fn look(&self) -> Look<'_> {
-        Look { lanes: self, seen: vec![0; self.0.len()] }
+        Look { lanes: self, seen: Vec::new() }
     }
 }
 
 /// A look along the tickets, which takes nothing.
 pub(super) struct Look<'a> {
     lanes: &'a Lanes,
+    /// How many tickets of each lane were seen, by its place.
     seen: Vec<usize>,
 }
 
 impl<'a> Look<'a> {
     /// What the next ticket of a lane stands for.
     pub(super) fn next_of(&mut self, place: usize) -> Option<&'a Chunk> {
-        let seen = self.seen.get_mut(place)?;
+        self.seen.resize(self.seen.len().max(place + 1), 0);
+        let seen = &mut self.seen[place];
         *seen += 1;
-        self.lanes.0.get(place)?.as_ref()?.message(*seen - 1)
+        self.lanes.lanes.get(place)?.as_ref()?.message(*seen - 1)
+    }
+}
+
+#[cfg(test)]
+impl Lanes {
+    /// Whether what is counted along is what there is.
+    pub(super) fn counts_well(&self) -> bool {
+        let lanes = || self.lanes.iter().flatten();
+        let owed = lanes().filter(|lane| lane.missed > 0).count();
+        let cost = lanes().map(|lane| lane.cost).sum();
+        (lanes().count(), owed, cost) == (self.taken, self.owed, self.cost)
     }
 }
 
@@ -239,8 +271,8 @@ mod tests {
     }
 
     fn share<'a>(group: &'a Weak<Shared>, overflow: Overflow, messages: usize) -> Share<'a> {
-        let room = Room::OfGroup(messages * EACH);
-        Share { group, urgency: Urgency::Ordinary, overflow, room, missed: Missed::Told }
+        let (limit, cap) = (Some(messages * EACH), 100_000);
+        Share { group, urgency: Urgency::Ordinary, overflow, limit, cap, missed: Missed::Told }
     }
 
     fn framed(text: &str) -> Chunk {
@@ -252,6 +284,7 @@ mod tests {
     }
 
     fn waiting(outbox: &Outbox) -> String {
+        assert!(outbox.counts_well());
         let mut slices = Vec::new();
         outbox.slices(Extent::All, &mut slices);
         slices.iter().map(|slice| String::from_utf8_lossy(slice)).collect()
@@ -315,9 +348,43 @@ mod tests {
         let ends = push(&mut outbox, "c", &share(&one, Overflow::Disconnect, 2));
         assert_eq!(ends, [Pushed::Overflow]);
         assert_eq!(waiting(&outbox), "rabyz");
-        // The policy of a remote drops nothing of a group either.
-        assert_eq!(outbox.push(framed("s"), Overflow::DropOldest, 70), Pushed::Dropped(2));
-        assert_eq!(waiting(&outbox), "abyz");
+        // The policy of a remote drops nothing of a group either, and groups take none of its room.
+        assert_eq!(outbox.push(framed("s"), Overflow::DropOldest, 2 * EACH), Pushed::Queued);
+        assert_eq!(outbox.push(framed("t"), Overflow::DropOldest, 2 * EACH), Pushed::MadeRoom(1));
+        assert_eq!(outbox.push(framed("u"), Overflow::Disconnect, 2 * EACH), Pushed::Overflow);
+        assert_eq!(waiting(&outbox), "abyzst");
+    }
+
+    #[test]
+    fn all_groups_together_stay_under_the_members_cap_and_act_on_what_is_theirs() {
+        let groups: Vec<_> = (0..5).map(|_| group()).collect();
+        let mut outbox = Outbox::default();
+        let mut pushed = Vec::new();
+        for group in &groups {
+            let group = Arc::downgrade(group);
+            let capped = Share { cap: 3 * EACH, ..share(&group, Overflow::DropOldest, 2) };
+            pushed.extend(push(&mut outbox, "ab", &capped));
+        }
+        assert_eq!(waiting(&outbox), "abb");
+        assert_eq!(outbox.cost(), 3 * EACH);
+        // The second group's first message makes room for its second one; the others have none there.
+        let (queued, dropped) = (Pushed::Queued, Pushed::Dropped(1));
+        assert_eq!(pushed[..4], [queued, queued, queued, Pushed::MadeRoom(1)]);
+        assert!(pushed[4..].iter().all(|pushed| *pushed == dropped));
+    }
+
+    #[test]
+    fn a_group_drops_nothing_of_its_own_if_that_makes_no_room() {
+        let group = group();
+        let group = Arc::downgrade(&group);
+        let drops = Share { limit: None, cap: 4 * EACH, ..share(&group, Overflow::DropOldest, 0) };
+        let mut outbox = Outbox::default();
+        push(&mut outbox, "ab", &drops);
+        (0..2).for_each(|_| outbox.append(framed("r")));
+        assert_eq!(push(&mut outbox, "c", &drops), [Pushed::MadeRoom(1)]);
+        (0..2).for_each(|_| outbox.append(framed("r")));
+        assert_eq!(push(&mut outbox, "d", &drops), [Pushed::Dropped(1)]);
+        assert_eq!(waiting(&outbox), "brrcrr");
     }
 
     #[test]
@@ -343,7 +410,7 @@ mod tests {
         let group = Arc::downgrade(&group);
         let mut outbox = Outbox::default();
         outbox.append(framed("reply "));
-        let tiny = Share { room: Room::OfGroup(1), ..share(&group, Overflow::Disconnect, 0) };
+        let tiny = Share { limit: Some(1), ..share(&group, Overflow::Disconnect, 0) };
         assert_eq!(outbox.push_share(framed("long"), &tiny), Pushed::Queued);
         assert_eq!(outbox.push_share(framed("long"), &tiny), Pushed::Overflow);
         outbox.end_with(framed("bye"));

@@ -327,8 +327,8 @@ impl Line {
                 let outlet = outlet.clone();
                 // A refusal is logged, and a log is the user's code: not under our lock.
                 drop(guard);
-                let bytes = chunk.pieces().concat();
-                let sent = outlet.send(&bytes, self.peer.address(), self.peer.reached());
+                let bytes = chunk.body();
+                let sent = outlet.send(bytes, self.peer.address(), self.peer.reached());
                 self.took(if sent.is_ok() { bytes.len() } else { 0 });
                 return sent;
             }

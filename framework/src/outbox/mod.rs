@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use crate::config::Overflow;
-use crate::outbox::lane::{Due, Lanes, Missed, Redeemed, Room, Share};
+use crate::outbox::lane::{Due, Lanes, Missed, Redeemed, Share};
 
 /// What one queued message costs beside its bytes, so that many empty ones cannot grow for ever.
 const MESSAGE_COST: usize = 64;
@@ -84,12 +84,11 @@ impl Outbox {
         self.cost
     }
 
-    /// Queues a message under the cap. An empty outbox takes any message: else one longer than the cap
-    /// could never be sent.
+    /// Queues a message under the cap. What waits of groups is not in its way: they have rules of their
+    /// own, and those may end no connection here.
     pub(crate) fn push(&mut self, chunk: Chunk, overflow: Overflow, cap: usize) -> Pushed {
-        let fits = |outbox: &Self| outbox.cost + chunk.len() + MESSAGE_COST <= cap;
         let mut dropped = 0;
-        while !self.is_empty() && !fits(self) {
+        while !fits(self.cost - self.cost_of_groups(), chunk.len(), cap) {
             match overflow {
                 Overflow::Disconnect => return Pushed::Overflow,
                 Overflow::DropOldest if self.drop_oldest() => dropped += 1,
@@ -100,8 +99,7 @@ impl Outbox {
         if dropped > 0 { Pushed::MadeRoom(dropped) } else { Pushed::Queued }
     }
 
-    /// Queues a message of a group, which drops no messages but its own. A lane with nothing in it, like
-    /// an empty outbox, takes any message.
+    /// Queues a message of a group, which drops no messages but its own.
     pub(crate) fn push_share(&mut self, chunk: Chunk, share: &Share<'_>) -> Pushed {
         let place = self.lanes.get_or_insert_default().place_of(share.group);
         let mut dropped = 0;
@@ -114,7 +112,11 @@ impl Outbox {
             }
             match share.overflow {
                 Overflow::Disconnect => break Pushed::Overflow,
-                Overflow::DropOldest if self.drop_oldest_of(place) => dropped += 1,
+                Overflow::DropOldest
+                    if self.fits_alone(chunk.len(), share) && self.drop_oldest_of(place) =>
+                {
+                    dropped += 1;
+                }
                 Overflow::DropOldest | Overflow::DropNewest => {
                     dropped += 1;
                     break Pushed::Dropped(dropped);
@@ -125,14 +127,26 @@ impl Outbox {
         pushed
     }
 
-    /// Whether a message of a group would be queued without dropping any.
+    /// Whether a message of a group would be queued without dropping any: it needs room in what the
+    /// group may have waiting, and in what may wait altogether.
     pub(crate) fn has_room(&self, message: usize, share: &Share<'_>) -> bool {
-        let (waiting, most) = match (share.room, &self.lanes) {
-            (Room::OfGroup(most), Some(lanes)) => (lanes.cost_of(share.group), most),
-            (Room::OfGroup(most), None) => (0, most),
-            (Room::OfAll(most), _) => (self.cost, most),
-        };
-        waiting == 0 || waiting + message + MESSAGE_COST <= most
+        let in_group = |limit| fits(self.cost_of(share), message, limit);
+        fits(self.cost, message, share.cap) && share.limit.is_none_or(in_group)
+    }
+
+    /// Whether a message of a group would be queued if all others of the group were dropped.
+    fn fits_alone(&self, message: usize, share: &Share<'_>) -> bool {
+        fits(self.cost - self.cost_of(share), message, share.cap)
+    }
+
+    /// What waits of a message's group.
+    fn cost_of(&self, share: &Share<'_>) -> usize {
+        self.lanes.as_ref().map_or(0, |lanes| lanes.cost_of(share.group))
+    }
+
+    /// What waits of all groups.
+    fn cost_of_groups(&self) -> usize {
+        self.lanes.as_ref().map_or(0, |lanes| lanes.cost())
     }
 
     /// Notes what a member missed, and takes void tickets out before they are many.
@@ -303,6 +317,12 @@ impl Outbox {
     }
 }
 
+/// Whether a message may wait with what waits already. Where nothing waits any message may: else one that
+/// is longer than the most could never be sent.
+fn fits(waiting: usize, message: usize, most: usize) -> bool {
+    waiting == 0 || waiting + message + MESSAGE_COST <= most
+}
+
 #[cfg(test)]
 impl Outbox {
     const LANES: usize = size_of::<Option<Box<Lanes>>>();
@@ -313,6 +333,10 @@ impl Outbox {
 
     fn has_lanes(&self) -> bool {
         self.lanes.is_some()
+    }
+
+    fn counts_well(&self) -> bool {
+        self.lanes.as_ref().is_none_or(|lanes| lanes.counts_well())
     }
 }
 

@@ -1,26 +1,16 @@
-//! Telling a member what it has missed: the user's text is made without a lock, and may panic.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! Telling a member what it has missed: the user's text is made and framed without a lock, and may panic.
 
 use crate::codec::Framing;
 use crate::outbox::Chunk;
 use crate::outbox::lane::Due;
+use crate::unwind::caught;
 
 impl Due {
-    /// The message to the member, if its group is still there, tells anything, and can be framed.
+    /// The message to the member, if its group is still there, tells anything, and can be framed. The
+    /// text is the user's, and a codec may be as well: if either panics there is no message.
     pub(super) fn message(&self, framing: &Framing) -> Option<Chunk> {
         let group = self.group.upgrade()?;
         let text = group.rules().notice.as_ref()?;
-        let text = harmless(|| text(self.missed))?;
-        let mut framed = Vec::with_capacity(text.len() + 8);
-        framing.encode(&text, &mut framed).ok()?;
-        Some(Chunk::Framed(framed))
+        caught(|| Chunk::framed(framing, &text(self.missed)).ok())?
     }
-}
-
-/// Runs what is the user's. A panic ends here, and so does one in the destructor of its payload.
-pub(super) fn harmless<T>(user: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(user))
-        .map_err(|payload| drop(catch_unwind(AssertUnwindSafe(|| drop(payload)))))
-        .ok()
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::codec::EncodeError;
+use crate::codec::{EncodeError, Framing};
 use crate::fault::Fault;
 use crate::outbox::{Chunk, Line};
 use crate::peer::{ConnectionId, Peer};
@@ -17,7 +17,7 @@ use crate::sys::errno;
 /// A message is written at once if nothing is pending for the peer and its handler does not run; else it
 /// is queued, behind what waits already, and leaves with it. How much may wait, and what happens beyond,
 /// is set by `Server::outbox_limit` and [`Overflow`](crate::Overflow). To send to many peers at once there
-/// is a [`Group`](crate::Group).
+/// is a [`Group`](crate::Group); what waits of groups takes no room from a remote.
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
@@ -185,11 +185,9 @@ impl Remote {
     /// # Panics
     /// As [`Remote::send`].
     pub fn send_shared(&self, message: &Arc<[u8]>) -> Result<(), SendError> {
-        if self.line.peer.is_datagram() {
-            return self.send(message);
-        }
-        let chunk = Chunk::shared(&self.line.settings.framing, message)?;
-        self.line.send_from_elsewhere(chunk)
+        let raw = Framing::raw();
+        let framing = if self.line.peer.is_datagram() { &raw } else { &self.line.settings.framing };
+        self.line.send_from_elsewhere(Chunk::shared(framing, message)?)
     }
 
     /// Who is at the other end.

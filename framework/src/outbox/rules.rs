@@ -57,7 +57,13 @@ impl GroupRules {
     /// How many bytes of this group may wait for one member; each message counts 64 more. A message
     /// that is longer is taken if no other of the group waits.
     ///
-    /// Not set: the server's `outbox_limit`, over all that waits for the member.
+    /// The `outbox_limit` of the member's server holds beside it, over all that waits for the member:
+    /// replies, what remotes sent, and all its groups together. Where a message has no room there, these
+    /// rules say what happens, as for the group's own limit. Not set: that limit alone.
+    ///
+    /// The other way round what waits of groups takes no room from a [`Remote`](crate::Remote), which
+    /// therefore never ends a connection for what groups have sent. So twice the `outbox_limit` can wait
+    /// for a peer: once what remotes sent, and as much of groups.
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = Some(bytes);
         self
@@ -71,7 +77,8 @@ impl GroupRules {
     ///
     /// `text` is called by whoever writes to the member next, without any lock of the framework. That may
     /// be in the middle of a callback that sends more than the peer takes, so `text` should lock nothing
-    /// of its own. If it panics nothing else happens: the member is not told.
+    /// of its own. If it panics nothing else happens: the member is not told. Nor is it if the framing
+    /// cannot carry the text, or a codec of one's own panics at it.
     ///
     /// Members over datagrams are told nothing: a network that loses datagrams does not say so either.
     pub fn notice(mut self, text: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) -> Self {
@@ -80,7 +87,8 @@ impl GroupRules {
     }
 
     /// What a member reads last that [`Overflow::Disconnect`] ends, if its socket takes it at that
-    /// moment. It replaces what waited.
+    /// moment. It replaces what waited. Without effect if the framing cannot carry it, or a codec of
+    /// one's own panics at it.
     ///
     /// ```
     /// use switchboard::{Group, GroupRules, Overflow};

@@ -45,7 +45,6 @@ pub(super) struct Delivery<'a> {
     pub(super) reach: Reach,
     /// The message, framed.
     pub(super) chunk: &'a Chunk,
-    pub(super) last_word: Option<&'a Chunk>,
     pub(super) share: Share<'a>,
 }
 
@@ -59,7 +58,7 @@ pub(super) enum Delivered {
     Queued(Arc<dyn DatagramOutlet>),
     /// It was dropped, which makes so many with older ones.
     Dropped(usize),
-    /// The connection ends: no more may wait for it.
+    /// No more may wait for it: it takes no messages any more, and is to be cut off.
     Overflow,
     /// The member is gone.
     Gone,
@@ -131,9 +130,6 @@ impl Line {
             }
         }
         let pushed = outbox.push_share(chunk.clone(), share);
-        if let (Pushed::Overflow, Some(last_word)) = (pushed, delivery.last_word) {
-            outbox.end_with(last_word.clone());
-        }
         self.note_waiting(outbox);
         drop(guard);
         match pushed {
@@ -142,10 +138,18 @@ impl Line {
             Pushed::Dropped(dropped) => Delivered::Dropped(dropped),
             Pushed::Overflow => {
                 self.seal();
-                delivery.post.overflowed(self.id);
                 Delivered::Overflow
             }
         }
+    }
+
+    /// Ends the connection of a member for whom too much waits: with a last word in place of what waits.
+    pub(super) fn cut_off(&self, last_word: Option<&Chunk>, post: &dyn Post) {
+        if let (Some(word), Outlet::Stream { outbox, .. }) = (last_word, &mut self.lock().outlet) {
+            outbox.end_with(word.clone());
+            self.note_waiting(outbox);
+        }
+        post.overflowed(self.id);
     }
 }
 
