@@ -9,8 +9,8 @@ use std::time::Duration;
 use harness::{Gate, Journal, On, PATIENCE, Running, Script, eventually, matrix};
 use parking_lot::Mutex;
 use switchboard::{
-    Address, ConnectionId, Event, Next, Observer, Overflow, Peer, Remote, SendError, ServerHandle,
-    Traffic,
+    Address, ConnectionId, Event, Listen, Next, Observer, Overflow, Peer, Remote, SendError,
+    ServerHandle, Traffic,
 };
 
 matrix! {
@@ -21,6 +21,7 @@ matrix! {
     bytes_are_exact_whoever_sends: [tcp unix udp unixgram];
     ids_link_the_events_with_the_handler: [tcp unix udp unixgram];
     a_server_begins_and_ends_with_its_own_events: [tcp unix udp unixgram];
+    sockets_that_share_a_port_are_one_listener: [tcp udp];
     a_server_that_never_serves_tells_of_its_drain_alone: [tcp unix udp unixgram];
     ten_thousand_panics_of_observers_change_nothing: [tcp unix udp unixgram];
     an_observer_may_use_the_server: [tcp unix udp unixgram];
@@ -444,4 +445,20 @@ fn a_stuck_handler_is_named_and_ends_once_it_returns(on: On) {
     let stops = recorder.wait_for_stops(1);
     assert_eq!((stops.len(), stops[0].reason.as_str()), (1, "forced"));
     recorder.is_paired();
+}
+
+fn sockets_that_share_a_port_are_one_listener(on: On) {
+    let recorder = Recorder::default();
+    let listen = if on.is_datagram() { Listen::udp } else { Listen::tcp };
+    let server = Script::new(&Journal::default()).server().concurrency(on.concurrency);
+    let server = server.observer(recorder.clone()).listen(listen("127.0.0.1:0").reuse_port(3));
+    let server = Running::of(server);
+    assert_eq!(server.client().ask("x"), "X");
+    assert!(recorder.named(&["listener-stopped"]).is_empty());
+    server.drain(PATIENCE);
+    let told = recorder.named(&["listener-started", "listener-stopped"]);
+    let told: Vec<_> = told.iter().map(|entry| (entry.name, entry.listener.as_ref())).collect();
+    let address = server.addresses().first();
+    assert_eq!(told, [("listener-started", address), ("listener-stopped", address)]);
+    assert!(recorder.named(&["small-receive-buffer"]).len() <= 1);
 }

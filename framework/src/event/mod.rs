@@ -61,7 +61,7 @@ pub enum Event<'a> {
         /// Where it listens, with its real port.
         address: &'a Address,
     },
-    /// A listener was closed: its address is free.
+    /// A listener was closed, with the last of its sockets: its address is free.
     ListenerStopped {
         /// Where it listened.
         address: &'a Address,
@@ -86,7 +86,7 @@ pub enum Event<'a> {
         rest: Option<Duration>,
     },
     /// A listening socket is broken: nobody is accepted from it any more. [`Event::ListenerStopped`]
-    /// follows.
+    /// follows, once no other socket shares its port.
     ListenerFailed {
         /// The listener.
         address: &'a Address,

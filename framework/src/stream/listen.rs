@@ -76,8 +76,10 @@ impl StreamListener {
         factory: ServiceFactory,
         settings: Arc<LineSettings>,
     ) -> io::Result<Self> {
+        let address = socket.local()?;
+        settings.socket_opened();
         Ok(Self {
-            address: socket.local()?,
+            address,
             factory,
             settings,
             alarm: Alarm::new(),
@@ -93,6 +95,7 @@ impl StreamListener {
         factory: ServiceFactory,
         settings: Arc<LineSettings>,
     ) -> Self {
+        settings.socket_opened();
         Self {
             address,
             factory,
@@ -111,11 +114,12 @@ impl StreamListener {
         }
     }
 
-    /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it.
+    /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it, and
+    /// no other socket of this listener is open.
     pub(crate) fn close(&self) -> bool {
         self.door.close();
         let way_in = std::mem::replace(&mut *self.way_in.lock(), WayIn::Closed);
-        !matches!(way_in, WayIn::Closed)
+        !matches!(way_in, WayIn::Closed) && self.settings.socket_closed()
     }
 
     pub(crate) fn rest(&self) -> Rest {
