@@ -135,7 +135,8 @@ impl BoundServer {
     /// Only the arrival is bounded by `timeout` (`None` waits for ever): whoever has come is served for as
     /// long as its handler and the server's timeouts let it. Handlers run on this thread, one at a time,
     /// whichever concurrency was selected. Whoever comes meanwhile stays queued in the kernel. Between two
-    /// calls nobody is served and no deadline is looked at; sessions of datagrams are kept.
+    /// calls nobody is served and no deadline is looked at; sessions of datagrams are kept. No
+    /// [tick](crate::Server::on_tick) runs, neither meanwhile nor in between.
     ///
     /// A connection that a filter turns away was served, too, and so was a datagram that was dropped. A
     /// drain, by a handle or by a signal that is [watched](BoundServer::watch_signals) for, ends the wait:
