@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::outbox::LineSettings;
-use crate::peer::{Address, Peer};
+use crate::peer::{Address, Peer, UnixName};
 use crate::stream::ServiceFactory;
 use crate::stream::door::Doorway;
 use crate::sys::listener::Listener;
@@ -145,8 +145,28 @@ impl StreamListener {
             Some(local) if everywhere(local) => socket.local().ok(),
             _ => None,
         };
-        let nobody = || Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 0)));
-        let peer = Peer::new(addr.unwrap_or_else(nobody), asked.unwrap_or(self.address.clone()));
+        let nameless = || without_name(&self.address);
+        let peer = Peer::new(addr.unwrap_or_else(nameless), asked.unwrap_or(self.address.clone()));
         peer.with_credentials(socket.credentials())
+    }
+}
+
+/// Somebody of whom the system does not say the address, at this listener.
+fn without_name(listener: &Address) -> Address {
+    match listener {
+        Address::Unix(_) => Address::Unix(UnixName::unnamed()),
+        _ => Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 0))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_without_an_address_is_of_its_listeners_kind() {
+        let of = |listener: Address| without_name(&listener).to_string();
+        assert_eq!(of(Address::Unix(UnixName::new("/run/echo.sock"))), "unix:(unnamed)");
+        assert_eq!(of(Address::Tcp(([127, 0, 0, 1], 80).into())), "tcp://0.0.0.0:0");
     }
 }
