@@ -9,8 +9,8 @@ use std::time::Duration;
 use harness::{Gate, Journal, On, PATIENCE, Running, Script, eventually, matrix};
 use parking_lot::Mutex;
 use switchboard::{
-    Address, ConnectionId, Event, Next, Observer, Overflow, Peer, Remote, SendError, ServerHandle,
-    Traffic,
+    Address, ConnectionId, ErrorKind, Event, Listen, Next, Observer, Overflow, Peer, Remote,
+    SendError, ServerHandle, Traffic,
 };
 
 matrix! {
@@ -21,6 +21,9 @@ matrix! {
     bytes_are_exact_whoever_sends: [tcp unix udp unixgram];
     ids_link_the_events_with_the_handler: [tcp unix udp unixgram];
     a_server_begins_and_ends_with_its_own_events: [tcp unix udp unixgram];
+    sockets_that_share_a_port_are_one_listener: [tcp udp];
+    a_drain_is_told_to_everybody_before_it_can_end: [tcp unix udp unixgram];
+    changes_are_told_once_and_in_order: [tcp unix udp unixgram];
     a_server_that_never_serves_tells_of_its_drain_alone: [tcp unix udp unixgram];
     ten_thousand_panics_of_observers_change_nothing: [tcp unix udp unixgram];
     an_observer_may_use_the_server: [tcp unix udp unixgram];
@@ -444,4 +447,80 @@ fn a_stuck_handler_is_named_and_ends_once_it_returns(on: On) {
     let stops = recorder.wait_for_stops(1);
     assert_eq!((stops.len(), stops[0].reason.as_str()), (1, "forced"));
     recorder.is_paired();
+}
+
+fn sockets_that_share_a_port_are_one_listener(on: On) {
+    let recorder = Recorder::default();
+    let listen = if on.is_datagram() { Listen::udp } else { Listen::tcp };
+    let server = Script::new(&Journal::default()).server().concurrency(on.concurrency);
+    let server = server.observer(recorder.clone()).listen(listen("127.0.0.1:0").reuse_port(3));
+    let server = Running::of(server);
+    assert_eq!(server.client().ask("x"), "X");
+    assert!(recorder.named(&["listener-stopped"]).is_empty());
+    server.drain(PATIENCE);
+    let told = recorder.named(&["listener-started", "listener-stopped"]);
+    let told: Vec<_> = told.iter().map(|entry| (entry.name, entry.listener.as_ref())).collect();
+    let address = server.addresses().first();
+    assert_eq!(told, [("listener-started", address), ("listener-stopped", address)]);
+    assert!(recorder.named(&["small-receive-buffer"]).len() <= 1);
+}
+
+fn a_drain_is_told_to_everybody_before_it_can_end(on: On) {
+    let (recorder, gate) = (Recorder::default(), Gate::default());
+    let _open = gate.open_at_the_end();
+    let blocked = gate.clone();
+    let own: Arc<OnceLock<ServerHandle>> = Arc::default();
+    let known = own.clone();
+    let slow = move |event: &Event<'_>| {
+        if let Event::Draining { .. } = event {
+            blocked.pass();
+            // It is this very call that tells: it waits for nothing here.
+            known.get().expect("it is known").drain(PATIENCE);
+        }
+    };
+    let server = Script::new(&Journal::default()).server().observer(slow);
+    let server = on.spawn(server.observer(recorder.clone()));
+    own.set((*server).clone()).expect("the first");
+    assert_eq!(server.client().ask("x"), "X");
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.begin_drain(PATIENCE));
+        gate.wait_for_arrivals(1);
+        // Somebody else asks for it and has no patience; but not everybody knows of it yet.
+        server.begin_drain(Duration::ZERO);
+        server.drain(Duration::ZERO);
+        assert!(recorder.named(&["draining", "drained"]).is_empty(), "{:?}", recorder.all());
+        assert_eq!(server.suspend().expect_err("it is drained").kind(), ErrorKind::Over);
+        gate.open();
+    });
+    server.join();
+    let told = recorder.named(&["draining", "drained"]);
+    let told: Vec<_> = told.iter().map(|entry| entry.name).collect();
+    assert_eq!(told, ["draining", "drained"]);
+}
+
+fn changes_are_told_once_and_in_order(on: On) {
+    let recorder = Recorder::default();
+    let own: Arc<OnceLock<ServerHandle>> = Arc::default();
+    let known = own.clone();
+    // It answers before the other one has heard of what it answers to.
+    let contrary = move |event: &Event<'_>| {
+        let Some(server) = known.get() else { return };
+        match event {
+            Event::Suspended => server.resume().expect("it runs"),
+            Event::Resumed => server.begin_drain(PATIENCE),
+            _ => {}
+        }
+    };
+    let server = Script::new(&Journal::default()).server().observer(contrary);
+    let server = on.spawn(server.observer(recorder.clone()));
+    server.resume().expect("it runs, as it did before");
+    server.suspend().expect("it runs");
+    server.suspend().expect("it is suspended");
+    server.resume().expect("it was suspended");
+    own.set((*server).clone()).expect("the first");
+    server.suspend().expect("it runs");
+    server.join();
+    let told = recorder.named(&["suspended", "resumed", "draining", "drained"]);
+    let told: Vec<_> = told.iter().map(|entry| entry.name).collect();
+    assert_eq!(told, ["suspended", "resumed", "suspended", "resumed", "draining", "drained"]);
 }

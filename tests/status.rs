@@ -5,13 +5,18 @@ mod harness;
 use std::fs::File;
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use harness::{Client, Gate, Journal, On, PATIENCE, Script, eventually, listening_socket, matrix};
+use harness::{
+    Client, Gate, Journal, On, PATIENCE, Running, Script, eventually, listening_socket, matrix,
+};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use switchboard::{ListenerState, Next, Server, ServerHandle, ServerStage, Status, handler_fn};
+use switchboard::{
+    Listen, ListenerState, Next, Server, ServerHandle, ServerStage, Status, handler_fn,
+};
 
 matrix! {
     the_stage_goes_from_bound_to_stopped: [tcp unix udp unixgram];
@@ -20,6 +25,7 @@ matrix! {
     a_full_listener_says_so: [tcp unix];
     a_listener_that_lacks_descriptors_rests_and_says_until_when: [tcp];
     a_listener_whose_socket_broke_has_failed: [tcp];
+    sockets_that_share_a_port_are_one_listener_in_the_worst_state: [tcp udp];
     a_handler_may_ask_for_the_status: [tcp unix udp unixgram];
 }
 
@@ -178,6 +184,37 @@ fn a_listener_whose_socket_broke_has_failed(on: On) {
     assert!(TcpStream::connect(server.addr()).is_err());
     server.drain(PATIENCE);
     assert!(failed(), "it is not forgotten: {}", server.status().listeners[0]);
+}
+
+fn sockets_that_share_a_port_are_one_listener_in_the_worst_state(on: On) {
+    let _beside = beside_others();
+    let listen = if on.is_datagram() { Listen::udp } else { Listen::tcp };
+    let sockets: Arc<Mutex<Vec<OwnedFd>>> = Arc::default();
+    let noted = sockets.clone();
+    let listen = listen("127.0.0.1:0").reuse_port(3).configure(move |socket| {
+        noted.lock().push(socket.try_clone_to_owned()?);
+        Ok(())
+    });
+    let server = Script::new(&Journal::default()).server().concurrency(on.concurrency);
+    // Another listener follows, which is none of theirs.
+    let server = if on.is_datagram() { server.udp("[::1]:0") } else { server.tcp("[::1]:0") };
+    let server = Running::of(server.listen(listen));
+    let states = || server.status().listeners.into_iter().map(|listener| listener.state);
+    let both = |state: ListenerState| [state.clone(), state];
+    assert!(states().eq(both(ListenerState::Accepting)), "{}", server.status());
+    let last = sockets.lock().pop().expect("three were bound");
+    sockets.lock().clear();
+    if !on.is_datagram() {
+        // Somebody else in this process makes it deaf.
+        socket2::SockRef::from(&last).shutdown(std::net::Shutdown::Both).expect("it listened");
+        eventually("one of the three has failed", || {
+            matches!(states().last(), Some(ListenerState::Failed(_)))
+        });
+        assert_eq!(states().next(), Some(ListenerState::Accepting));
+    } else {
+        server.drain(PATIENCE);
+        assert!(states().eq(both(ListenerState::Closed)), "{}", server.status());
+    }
 }
 
 fn a_handler_may_ask_for_the_status(on: On) {

@@ -23,6 +23,7 @@ matrix! {
     a_tick_that_blocks_delays_nobody in [threads pool]: [tcp unix udp unixgram];
     a_drain_waits_for_the_run_under_way_and_begins_no_other in [threads pool]: [tcp unix udp unixgram];
     a_tick_that_does_not_return_is_stuck_and_named in [threads pool]: [tcp unix udp unixgram];
+    a_server_that_serves_one_at_a_time_runs_none_until_it_serves_on: [tcp unix udp unixgram];
     what_a_tick_holds_is_given_up_at_the_end: [tcp unix udp unixgram];
 }
 
@@ -284,4 +285,15 @@ fn a_tick_runs_in_a_pool_that_handlers_keep_busy() {
     let before = runs.load(Ordering::SeqCst);
     eventually("the last worker ticks", || runs.load(Ordering::SeqCst) > before + 5);
     gate.open();
+}
+
+fn a_server_that_serves_one_at_a_time_runs_none_until_it_serves_on(on: On) {
+    let (server, runs) = ticking(on, INTERVAL);
+    let mut bound = server.bind().expect("bound");
+    let waited = bound.serve_one(INTERVAL * 10).expect("nothing is refused");
+    assert_eq!(waited, switchboard::Served::TimedOut);
+    assert!(runs.lock().is_empty());
+    let served = bound.spawn().expect("it serves");
+    eventually("it ticks", || !runs.lock().is_empty());
+    served.stop();
 }

@@ -99,8 +99,9 @@ impl Core {
         self.suspended.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn set_suspended(&self, suspended: bool) {
-        self.suspended.store(suspended, Ordering::SeqCst);
+    /// Whether newcomers are turned away from now on. Returns whether that was otherwise before.
+    pub(crate) fn set_suspended(&self, suspended: bool) -> bool {
+        self.suspended.swap(suspended, Ordering::SeqCst) != suspended
     }
 
     pub(crate) fn is_draining(&self) -> bool {

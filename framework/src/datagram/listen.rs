@@ -61,6 +61,7 @@ impl DatagramListener {
         settings: Arc<LineSettings>,
         core: Arc<Core>,
     ) -> Self {
+        settings.socket_opened();
         let (max_datagram, max_sessions) = (core.config.max_datagram, core.live.max_sessions());
         Self {
             address: socket.local(),
@@ -96,10 +97,11 @@ impl DatagramListener {
         self.socket.lock().clone()
     }
 
-    /// Closes the socket: the port is free. Returns whether this call did it.
+    /// Closes the socket: its port is free, unless another socket of this listener has it. Returns whether
+    /// this call did it, and no other one is open.
     pub(crate) fn close(&self) -> bool {
         let open = self.socket.lock().take();
-        open.is_some()
+        open.is_some() && self.settings.socket_closed()
     }
 
     /// The poller announces datagrams. Returns whether the caller must queue the listener.

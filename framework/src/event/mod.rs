@@ -61,7 +61,7 @@ pub enum Event<'a> {
         /// Where it listens, with its real port.
         address: &'a Address,
     },
-    /// A listener was closed: its address is free.
+    /// A listener was closed, with the last of its sockets: its address is free.
     ListenerStopped {
         /// Where it listened.
         address: &'a Address,
@@ -86,7 +86,7 @@ pub enum Event<'a> {
         rest: Option<Duration>,
     },
     /// A listening socket is broken: nobody is accepted from it any more. [`Event::ListenerStopped`]
-    /// follows.
+    /// follows, once no other socket shares its port.
     ListenerFailed {
         /// The listener.
         address: &'a Address,
@@ -221,11 +221,13 @@ pub enum Event<'a> {
         /// Which one: 0 is the first that was given.
         observer: usize,
     },
-    /// The server is suspended: newcomers are turned away.
+    /// The server is suspended: newcomers are turned away. This one, [`Event::Resumed`], [`Event::Draining`]
+    /// and [`Event::Drained`] are told one after another, each to everybody, in the order in which they
+    /// happened. A suspension that is taken back before it could be told is not told.
     Suspended,
     /// Newcomers are let in again.
     Resumed,
-    /// A drain begins. Its end is [`Event::Drained`].
+    /// A drain begins, once everybody was told. Its end is [`Event::Drained`].
     Draining {
         /// Its deadline, from now.
         within: Duration,

@@ -248,6 +248,7 @@ impl Drop for Publication<'_> {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
+    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     use parking_lot::Mutex;
@@ -315,6 +316,7 @@ mod tests {
             filter: None,
             live: Arc::new(Live::new(&Limits::default())),
             post: Arc::downgrade(&post),
+            open_sockets: AtomicUsize::new(1),
         });
         let line = |port: u16| {
             let addr = Address::Udp(([127, 0, 0, 1], port).into());

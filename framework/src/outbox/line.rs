@@ -77,6 +77,20 @@ pub(crate) struct LineSettings {
     /// How much may wait for a peer, and what happens beyond.
     pub(crate) live: Arc<Live>,
     pub(crate) post: Weak<dyn Post>,
+    /// Sockets of the listener that are open; several may share its port. Its end is that of the last one.
+    pub(crate) open_sockets: AtomicUsize,
+}
+
+impl LineSettings {
+    /// One more socket of this listener is open.
+    pub(crate) fn socket_opened(&self) {
+        self.open_sockets.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A socket of this listener was closed. Returns whether it was the last one.
+    pub(crate) fn socket_closed(&self) -> bool {
+        self.open_sockets.fetch_sub(1, Ordering::SeqCst) == 1
+    }
 }
 
 /// The way to one peer.

@@ -29,10 +29,7 @@ impl Engine {
         let round = accept_round(
             &socket,
             (&self.gate, most),
-            |accepted, addr, permit| {
-                self.solo.note_arrival(|| listener.peer_of(addr.clone(), &accepted));
-                self.admit(listener, accepted, addr, permit);
-            },
+            |accepted, addr, permit| self.admit(listener, accepted, addr, permit),
             |error| events.emit(&Event::AcceptFailed { address, error, rest: None }),
         );
         self.solo.end_round();
@@ -137,6 +134,7 @@ impl Engine {
         let Some(id) = self.connections.reserve() else {
             return debug_assert!(false, "a permit without a slot");
         };
+        self.solo.note_arrival(id, &peer);
         let socket = Arc::new(socket);
         let line = Line::stream(id, peer, socket.clone(), listener.settings.clone());
         self.connections.set_line(id, line.clone());

@@ -27,8 +27,6 @@ use crate::timer::{Alarm, Moment};
 #[derive(Debug)]
 pub(crate) struct Drain {
     asked: Mutex<Option<Instant>>,
-    /// Everybody who listens was told that it begins.
-    announced: AtomicBool,
     /// The steps that follow the asking have been taken.
     begun: AtomicBool,
     pub(super) alarm: Alarm,
@@ -67,7 +65,6 @@ impl Drain {
     pub(super) fn new() -> Self {
         Self {
             asked: Mutex::new(None),
-            announced: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             alarm: Alarm::new(),
             forced_at: Mutex::new(None),
@@ -119,14 +116,20 @@ impl Engine {
     pub(crate) fn begin_drain(&self, within: Duration) {
         let deadline = self.core.drain_by(self.core.clock.now().after(within));
         self.drain.asked.lock().get_or_insert_with(|| self.core.clock.instant());
-        // Told before it can end.
-        if !self.core.is_draining() && !self.drain.announced.swap(true, Ordering::SeqCst) {
-            // An observer that waits for the end would wait for this very call.
-            let _in_turn = InTurn::begin(self);
-            self.core.events.emit(&Event::Draining { within, open: self.open() });
+        if self.core.is_draining() {
+            self.arm(Token::Drain, deadline);
+            self.wake_poller();
+        } else {
+            // Told before it can end. If somebody else tells just now, that one goes on with it.
+            self.tell_of_the_drain(within);
         }
+    }
+
+    /// Everybody who listens was told that a drain begins: so it does.
+    pub(super) fn drain_is_told(&self) {
         self.core.advance(Stage::Draining);
-        self.arm(Token::Drain, deadline);
+        // Whoever has brought it forward meanwhile has left the rest to this thread.
+        self.arm(Token::Drain, self.core.drain_by(Moment::NEVER));
         self.wake_poller();
     }
 
@@ -274,10 +277,7 @@ impl Engine {
 
     /// The drain is over, if there was one.
     fn conclude(&self, report: &DrainReport) {
-        if self.drain.announced.load(Ordering::SeqCst) {
-            let DrainReport { completed, told, forced, stuck, took, .. } = *report;
-            self.core.events.emit(&Event::Drained { completed, told, forced, stuck, took });
-        }
+        self.tell_of_the_report(report);
         self.publish(report.clone());
     }
 

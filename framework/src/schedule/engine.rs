@@ -16,6 +16,7 @@ use crate::peer::ConnectionId;
 use crate::schedule::Concurrency;
 use crate::schedule::crew::{Called, Crew, Shape};
 use crate::schedule::drain::Drain;
+use crate::schedule::herald::Herald;
 use crate::schedule::ready::Ready;
 use crate::schedule::shortage::Shortage;
 use crate::schedule::solo::Solo;
@@ -63,6 +64,7 @@ pub(crate) struct Engine {
     pub(super) ready: Ready,
     pub(super) crew: Crew,
     pub(super) drain: Drain,
+    pub(super) herald: Herald,
     pub(super) ticks: Ticks,
     pub(super) shortage: Shortage,
     /// One connection or datagram at a time is served now.
@@ -125,6 +127,7 @@ impl Engine {
                 ready: Ready::default(),
                 crew: Crew::new(workers, allowance, shape),
                 drain: Drain::new(),
+                herald: Herald::default(),
                 ticks: Ticks::new(&core.config.ticks),
                 shortage: Shortage::default(),
                 adjusting: Mutex::new(()),

@@ -38,6 +38,7 @@ mod report;
 mod solo;
 
 mod adjust;
+mod herald;
 mod memory;
 
 mod suspend;

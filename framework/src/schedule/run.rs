@@ -178,7 +178,7 @@ impl Engine {
         let permit = conn.close(&reason);
         let (peer, reason, listener) = (&line.peer, &reason, &listener.address);
         self.core.events.emit(&Event::ConnectionClosed { id, peer, listener, reason, traffic });
-        self.solo.note_end(peer, reason);
+        self.solo.note_end(id, reason);
         self.connections.free(id);
         // Behind the slot: whoever gets the permit next finds a slot.
         drop(permit);

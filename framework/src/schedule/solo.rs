@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use crate::datagram::Taken;
 use crate::desk::Desk;
 use crate::error::{Error, Result};
-use crate::peer::Peer;
+use crate::peer::{ConnectionId, Peer};
 use crate::reason::CloseReason;
 use crate::schedule::DrainReport;
 use crate::schedule::drain::InTurn;
@@ -84,7 +84,7 @@ enum State {
     /// Some thread is accepting it, or finds nobody.
     Sought,
     /// It is here.
-    Here(Peer),
+    Here(ConnectionId, Peer),
     /// It has left.
     Gone(Peer, CloseReason),
 }
@@ -123,30 +123,31 @@ impl Solo {
     }
 
     /// Somebody was accepted, whatever becomes of it.
-    pub(super) fn note_arrival(&self, peer: impl FnOnce() -> Peer) {
+    pub(super) fn note_arrival(&self, id: ConnectionId, peer: &Peer) {
         if !self.is_on() {
             return;
         }
-        let peer = peer();
         let mut state = self.state.lock();
         if matches!(*state, State::Awaited | State::Sought) {
-            *state = State::Here(peer);
+            *state = State::Here(id, peer.clone());
         }
     }
 
-    /// A connection has ended.
-    pub(super) fn note_end(&self, who: &Peer, reason: &CloseReason) {
+    /// A connection has ended. (Its number says which: Unix peers without a name are all alike.)
+    pub(super) fn note_end(&self, id: ConnectionId, reason: &CloseReason) {
         if !self.is_on() {
             return;
         }
         let mut state = self.state.lock();
-        if matches!(&*state, State::Here(peer) if peer == who) {
-            *state = State::Gone(who.clone(), reason.clone());
-        }
+        let gone = match &*state {
+            State::Here(here, peer) if *here == id => State::Gone(peer.clone(), reason.clone()),
+            State::Awaited | State::Sought | State::Here(..) | State::Gone(..) => return,
+        };
+        *state = gone;
     }
 
     fn has_arrived(&self) -> bool {
-        matches!(*self.state.lock(), State::Here(_) | State::Gone(..))
+        matches!(*self.state.lock(), State::Here(..) | State::Gone(..))
     }
 }
 
@@ -238,10 +239,10 @@ impl Engine {
     fn let_next_ones_in(&self, most: usize) {
         for _ in 0..most {
             let Some(token) = self.solo.let_in.lock().pop_front() else { return };
-            let line =
-                if let Token::Connection(id) = token { self.connections.line(id) } else { None };
-            if let Some(line) = line {
-                self.solo.note_arrival(|| line.peer.clone());
+            if let Token::Connection(id) = token
+                && let Some(line) = self.connections.line(id)
+            {
+                self.solo.note_arrival(id, &line.peer);
             }
             self.ready.push(token);
         }
@@ -319,11 +320,11 @@ impl Alone<'_> {
                 State::Gone(peer, reason) => {
                     return Served::Connection { peer: peer.clone(), reason: reason.clone() };
                 }
-                State::Here(peer) if engine.gate.open() == 0 => {
+                State::Here(_, peer) if engine.gate.open() == 0 => {
                     let (peer, reason) = (peer.clone(), CloseReason::Filtered);
                     return Served::Connection { peer, reason };
                 }
-                State::Awaited | State::Sought | State::Here(_) => {}
+                State::Awaited | State::Sought | State::Here(..) => {}
             }
             engine.poll(&mut self.events, Doze::UnlessReady(None));
         }
@@ -339,5 +340,26 @@ impl Alone<'_> {
             engine.poll(&mut self.events, Doze::UnlessReady(None));
         }
         engine.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::{Address, UnixName};
+
+    #[test]
+    fn the_end_of_another_connection_of_the_same_peer_is_not_the_end_of_this_one() {
+        let unnamed = || Address::Unix(UnixName::unnamed());
+        let peer = Peer::new(unnamed(), unnamed());
+        let (this, other) = (ConnectionId(1), ConnectionId(2));
+        let solo = Solo::default();
+        solo.on.store(true, Ordering::SeqCst);
+        solo.note_arrival(this, &peer);
+        solo.note_arrival(other, &peer);
+        solo.note_end(other, &CloseReason::Done);
+        assert!(matches!(*solo.state.lock(), State::Here(id, _) if id == this));
+        solo.note_end(this, &CloseReason::IdleTimeout);
+        assert!(matches!(*solo.state.lock(), State::Gone(_, CloseReason::IdleTimeout)));
     }
 }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::datagram::DatagramListener;
+use crate::outbox::LineSettings;
 use crate::peer::Address;
 use crate::schedule::engine::Engine;
 use crate::stage::Stage;
@@ -76,7 +78,8 @@ pub enum ServerStage {
     Stopped,
 }
 
-/// One listener: its address, and what it does with newcomers.
+/// One listener: its address, and what it does with newcomers. Of several sockets that share its port
+/// ([`Listen::reuse_port`](crate::Listen::reuse_port)) it tells the worst.
 ///
 /// ```
 /// use switchboard::{ListenerState, Next, Server, handler_fn};
@@ -254,10 +257,20 @@ impl Engine {
     }
 
     fn listeners(&self, addresses: &[Address]) -> Vec<ListenerStatus> {
-        let streams = self.sources.streams.iter();
-        let streams = streams.map(|stream| (&stream.address, self.state_of_stream(stream)));
-        let datagrams = self.sources.datagrams.iter();
-        let datagrams = datagrams.map(|socket| (&socket.address, self.state_of_datagrams(socket)));
+        // Sockets that share a listener's port stand side by side, and are one.
+        let same = |one: &Arc<LineSettings>, next: &Arc<LineSettings>| Arc::ptr_eq(one, next);
+        let streams =
+            self.sources.streams.chunk_by(|one, next| same(&one.settings, &next.settings));
+        let streams = streams.filter_map(|sockets| {
+            let states = sockets.iter().map(|socket| self.state_of_stream(socket));
+            Some((&sockets.first()?.address, worst(states)?))
+        });
+        let datagrams = &self.sources.datagrams;
+        let datagrams = datagrams.chunk_by(|one, next| same(&one.settings, &next.settings));
+        let datagrams = datagrams.filter_map(|sockets| {
+            let states = sockets.iter().map(|socket| self.state_of_datagrams(socket));
+            Some((&sockets.first()?.address, worst(states)?))
+        });
         let mut states: Vec<_> = streams.chain(datagrams).collect();
         // Several listeners may have one address: each is taken once.
         let of = |address: &Address| {
@@ -300,6 +313,22 @@ impl Engine {
             ServerStage::Serving => ListenerState::Accepting,
         }
     }
+}
+
+/// Of the states of sockets that share a port, the one that newcomers have most reason to fear.
+fn worst(states: impl Iterator<Item = ListenerState>) -> Option<ListenerState> {
+    states.max_by_key(|state| match state {
+        ListenerState::Closed => 0,
+        ListenerState::Accepting => 1,
+        ListenerState::Waiting => 2,
+        ListenerState::Draining => 3,
+        ListenerState::Suspended => 4,
+        // Not all of them refuse yet.
+        ListenerState::Suspending => 5,
+        ListenerState::Full => 6,
+        ListenerState::Resting { .. } => 7,
+        ListenerState::Failed(_) => 8,
+    })
 }
 
 fn text_of(errno: i32) -> String {

@@ -13,7 +13,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
-use crate::event::Event;
 use crate::schedule::engine::Engine;
 use crate::schedule::token::Token;
 use crate::stream::door::Door;
@@ -43,14 +42,16 @@ impl Engine {
         {
             let _one_at_a_time = self.adjusting.lock();
             self.refuse_when_draining("suspended")?;
-            self.core.set_suspended(true);
+            if self.core.set_suspended(true) {
+                self.herald.suspended();
+            }
             for listener in &self.sources.streams {
                 if let Some(socket) = listener.socket() {
                     listener.door.begin_closing(span, || turn_away(&socket));
                 }
             }
         }
-        self.core.events.emit(&Event::Suspended);
+        self.tell_news();
         self.see_to_closing_doors();
         if !self.is_own_turn() {
             self.await_shut_doors(Instant::now() + HANDSHAKE + QUEUED);
@@ -64,21 +65,23 @@ impl Engine {
         {
             let _one_at_a_time = self.adjusting.lock();
             self.refuse_when_draining("resumed")?;
-            self.core.set_suspended(false);
+            if self.core.set_suspended(false) {
+                self.herald.resumed();
+            }
             for (index, listener) in (0..).zip(&self.sources.streams) {
                 if let Err(error) = self.open_door(index, listener) {
                     outcome = Err(Error::listen(&listener.address, error));
                 }
             }
         }
-        self.core.events.emit(&Event::Resumed);
+        self.tell_news();
         self.arm_listeners();
         self.doors_have_changed();
         outcome
     }
 
     fn refuse_when_draining(&self, what: &str) -> Result<()> {
-        if self.core.is_draining() {
+        if self.core.is_draining() || self.herald.knows_of_a_drain() {
             return Err(Error::over(format!("the server is drained: it cannot be {what}")));
         }
         Ok(())

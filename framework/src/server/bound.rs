@@ -95,7 +95,7 @@ impl BoundServer {
         let asked = self.engine.core.config.receive_buffer;
         // (What a Unix socket holds is its senders' memory.)
         let internet = |listener: &&Arc<DatagramListener>| listener.address.socket_addr().is_some();
-        for listener in self.engine.sources.datagrams.iter().filter(internet) {
+        for listener in one_of_each(&self.engine.sources.datagrams).filter(internet) {
             let granted = listener.socket().and_then(|socket| socket.receive_buffer().ok());
             if let Some(granted) = granted.filter(|&granted| granted < asked) {
                 let address = &listener.address;
@@ -135,7 +135,8 @@ impl BoundServer {
     /// Only the arrival is bounded by `timeout` (`None` waits for ever): whoever has come is served for as
     /// long as its handler and the server's timeouts let it. Handlers run on this thread, one at a time,
     /// whichever concurrency was selected. Whoever comes meanwhile stays queued in the kernel. Between two
-    /// calls nobody is served and no deadline is looked at; sessions of datagrams are kept.
+    /// calls nobody is served and no deadline is looked at; sessions of datagrams are kept. No
+    /// [tick](crate::Server::on_tick) runs, neither meanwhile nor in between.
     ///
     /// A connection that a filter turns away was served, too, and so was a datagram that was dropped. A
     /// drain, by a handle or by a signal that is [watched](BoundServer::watch_signals) for, ends the wait:
@@ -265,6 +266,16 @@ impl BoundServer {
         let report = self.serve()?;
         Ok(Outcome::new(report, watch.count()))
     }
+}
+
+/// The first socket of each listener: several may share its port, and stand side by side.
+fn one_of_each(
+    sockets: &[Arc<DatagramListener>],
+) -> impl Iterator<Item = &Arc<DatagramListener>> + '_ {
+    let same = |one: &Arc<DatagramListener>, next: &Arc<DatagramListener>| {
+        Arc::ptr_eq(&one.settings, &next.settings)
+    };
+    sockets.chunk_by(same).filter_map(|listener| listener.first())
 }
 
 impl Drop for BoundServer {

@@ -104,7 +104,9 @@ impl Server {
     }
 
     /// Calls `on_tick` every `interval` while the server serves: the n-th time n intervals after it has
-    /// begun to, under load as well as idle. May be called several times, for several ticks.
+    /// begun to, under load as well as idle. May be called several times, for several ticks. A server that
+    /// serves [one at a time](crate::BoundServer::serve_one) runs none: there the caller's own loop is the
+    /// place for them.
     ///
     /// It is called where handlers are: on any worker, on the thread that serves under `Inline`. It may
     /// block like a handler. Two calls of the same tick never overlap; instants that pass meanwhile are

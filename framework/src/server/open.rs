@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
 use crate::codec::Framing;
@@ -71,7 +72,8 @@ impl Defaults {
             _ => how.framing.as_ref().unwrap_or(&self.framing).clone(),
         };
         let filter = how.filter.as_ref().or(self.filter.as_ref()).cloned();
-        LineSettings { framing, filter, live: core.live.clone(), post: post.clone() }
+        let (live, post, open_sockets) = (core.live.clone(), post.clone(), AtomicUsize::new(0));
+        LineSettings { framing, filter, live, post, open_sockets }
     }
 }
 

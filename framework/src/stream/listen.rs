@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::outbox::LineSettings;
-use crate::peer::{Address, Peer};
+use crate::peer::{Address, Peer, UnixName};
 use crate::stream::ServiceFactory;
 use crate::stream::door::Doorway;
 use crate::sys::listener::Listener;
@@ -76,8 +76,10 @@ impl StreamListener {
         factory: ServiceFactory,
         settings: Arc<LineSettings>,
     ) -> io::Result<Self> {
+        let address = socket.local()?;
+        settings.socket_opened();
         Ok(Self {
-            address: socket.local()?,
+            address,
             factory,
             settings,
             alarm: Alarm::new(),
@@ -93,6 +95,7 @@ impl StreamListener {
         factory: ServiceFactory,
         settings: Arc<LineSettings>,
     ) -> Self {
+        settings.socket_opened();
         Self {
             address,
             factory,
@@ -111,11 +114,12 @@ impl StreamListener {
         }
     }
 
-    /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it.
+    /// Closes the socket: whoever connects from now on is refused. Returns whether this call did it, and
+    /// no other socket of this listener is open.
     pub(crate) fn close(&self) -> bool {
         self.door.close();
         let way_in = std::mem::replace(&mut *self.way_in.lock(), WayIn::Closed);
-        !matches!(way_in, WayIn::Closed)
+        !matches!(way_in, WayIn::Closed) && self.settings.socket_closed()
     }
 
     pub(crate) fn rest(&self) -> Rest {
@@ -141,8 +145,28 @@ impl StreamListener {
             Some(local) if everywhere(local) => socket.local().ok(),
             _ => None,
         };
-        let nobody = || Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 0)));
-        let peer = Peer::new(addr.unwrap_or_else(nobody), asked.unwrap_or(self.address.clone()));
+        let nameless = || without_name(&self.address);
+        let peer = Peer::new(addr.unwrap_or_else(nameless), asked.unwrap_or(self.address.clone()));
         peer.with_credentials(socket.credentials())
+    }
+}
+
+/// Somebody of whom the system does not say the address, at this listener.
+fn without_name(listener: &Address) -> Address {
+    match listener {
+        Address::Unix(_) => Address::Unix(UnixName::unnamed()),
+        _ => Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 0))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_without_an_address_is_of_its_listeners_kind() {
+        let of = |listener: Address| without_name(&listener).to_string();
+        assert_eq!(of(Address::Unix(UnixName::new("/run/echo.sock"))), "unix:(unnamed)");
+        assert_eq!(of(Address::Tcp(([127, 0, 0, 1], 80).into())), "tcp://0.0.0.0:0");
     }
 }
