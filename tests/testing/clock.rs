@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use switchboard::testing::{self, End, MemoryServer, Step};
+use switchboard::testing::{self, Client, End, MemoryServer, Step};
 use switchboard::{CloseReason, Framing, Next, Server, Stream, StreamHandler, handler_fn};
 
 use crate::harness::{Journal, Script};
@@ -76,6 +76,44 @@ fn a_pause_is_over_when_it_is_and_what_came_meanwhile_is_handled_then() {
     assert_eq!(client.received(), "");
     client.advance(Duration::from_secs(1));
     assert_eq!(client.received(), "two");
+}
+
+/// The last of its callbacks.
+fn last(client: &Client) -> String {
+    client.calls().last().map(ToString::to_string).unwrap_or_default()
+}
+
+#[test]
+fn in_a_pause_silence_and_the_peers_end_are_not_heard_and_a_drain_is() {
+    const PAUSE: Duration = Duration::from_secs(600);
+    let paused = "handle \"x\" -> Pause(600s)";
+    let script = Script::new(&Journal::default()).handle(|_, _| Ok(Next::Pause(PAUSE)));
+    let script = script.idle(|_| Ok(Next::Continue)).draining(|_| Ok(Next::Continue));
+    let server = MemoryServer::new(script.server());
+    let mut clients = [(); 4].map(|()| server.connect());
+    clients.iter_mut().for_each(|client| client.say("x"));
+    let [silent, finished, gone, told] = &mut clients;
+    finished.half_close();
+    gone.reset();
+    server.advance(PAUSE - Duration::from_secs(1));
+    assert_eq!([last(silent), last(finished), last(gone)], [paused; 3]);
+    server.advance(Duration::from_secs(2));
+    assert_eq!([last(finished), last(gone)], ["finish peer-eof", "finish peer-reset"]);
+    // The silence counts from there.
+    server.advance(4 * MINUTE);
+    assert_eq!(last(silent), paused);
+    server.advance(MINUTE);
+    assert_eq!(last(silent), "idle -> Continue");
+
+    told.say("x");
+    assert_eq!(last(told), paused);
+    server.begin_drain(Duration::from_secs(20));
+    assert_eq!(last(told), "draining -> Continue");
+    told.say("y");
+    server.advance(Duration::from_secs(10));
+    assert_eq!(last(told), "draining -> Continue", "the pause goes on");
+    server.advance(Duration::from_secs(10));
+    assert_eq!(last(told), "finish forced");
 }
 
 #[test]

@@ -271,7 +271,8 @@ impl Framing {
     }
 
     /// Sets the largest frame body in bytes, in both directions; line end, delimiter and prefix not
-    /// counted. Of a framing of one's own it is the largest frame, with all that belongs to it (1 at least).
+    /// counted. A reply that is longer cannot be sent, and ends its connection
+    /// ([`Context::send`](crate::Context::send)): it has to be large enough for the longest. Of a framing of one's own it is the largest frame, with all that belongs to it (1 at least).
     ///
     /// No effect on [`raw`](Self::raw), where a read never returns more than the read buffer, nor on
     /// [`fixed`](Self::fixed), whose length is its maximum.
@@ -297,7 +298,8 @@ impl Framing {
     }
 
     /// Lines and delimiters only: an over-long message is reported once and discarded up to and with
-    /// its end, instead of being fatal. No effect on other framings.
+    /// its end, instead of being fatal. No effect on other framings, nor on what is sent: a reply longer
+    /// than the maximum ends the connection all the same.
     ///
     /// # Examples
     ///

@@ -98,8 +98,19 @@ impl<'a> Context<'a> {
     /// Replies with one message, framed as this connection is; over datagrams, with one datagram.
     ///
     /// It cannot fail: what cannot be sent ends the connection, and [`finish`](crate::Handler::finish)
-    /// says why. That is a message the framing cannot carry
-    /// ([`CloseReason::HandlerErr`](crate::CloseReason::HandlerErr)), or a peer that is gone.
+    /// says why. The causes are:
+    ///
+    /// | | the reason |
+    /// |---|---|
+    /// | the framing cannot carry it: it is longer than [`max_frame`](crate::Framing::max_frame), which bounds both directions, of another length than a fixed one, or refused by a codec | [`HandlerErr`](crate::CloseReason::HandlerErr) |
+    /// | a datagram of more than 65,507 bytes | `HandlerErr` |
+    /// | it comes after [`Next::HalfClose`](crate::Next::HalfClose) | `HandlerErr` |
+    /// | the peer is gone | [`PeerReset`](crate::CloseReason::PeerReset), [`Io`](crate::CloseReason::Io) |
+    /// | the peer does not read, for the write timeout, while this call blocks (below) | [`SlowWrite`](crate::CloseReason::SlowWrite) |
+    /// | the same at a drain's deadline | [`Forced`](crate::CloseReason::Forced) |
+    ///
+    /// What was sent before is still flushed, if the peer is there to take it. (A datagram that the system
+    /// refuses to send is counted, and ends nothing.)
     ///
     /// While more than the outbox limit waits for a peer that does not read, this call blocks, up to the
     /// write timeout.

@@ -115,8 +115,9 @@ use crate::reason::CloseReason;
 ///         cx.send("you are silent");
 ///         Ok(Next::Close)
 ///     }
-///     fn rejected(&mut self, why: &FrameError, cx: &mut Context<'_>) -> io::Result<Next> {
-///         cx.send(why.to_string());
+///     fn rejected(&mut self, _why: &FrameError, cx: &mut Context<'_>) -> io::Result<Next> {
+///         // Short: `max_frame` bounds what is sent as well.
+///         cx.send("that was no message");
 ///         Ok(Next::Close)
 ///     }
 ///     fn half_closed(&mut self, cx: &mut Context<'_>) -> io::Result<Next> {
@@ -143,7 +144,7 @@ use crate::reason::CloseReason;
 ///
 /// let mut client = server.connect();
 /// client.send([b'x'; 100]);
-/// assert_eq!(client.replies(), ["welcome", "frame longer than the maximum of 80 bytes"]);
+/// assert_eq!(client.replies(), ["welcome", "that was no message"]);
 ///
 /// let mut client = server.connect();
 /// client.half_close();
@@ -160,6 +161,10 @@ use crate::reason::CloseReason;
 /// # Not guaranteed
 /// Which thread runs a callback: it may be another one each time. Values that do not leave their thread
 /// belong into the callback, not into the handler.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Handler`",
+    note = "a closure becomes one by `handler_fn(|message, cx| ...)`; a type implements `Handler`"
+)]
 pub trait Handler: Send + 'static {
     /// The peer is there; nothing of it has been read. What is sent here arrives first.
     ///
@@ -192,6 +197,9 @@ pub trait Handler: Send + 'static {
     /// The connection ends after this, whatever is returned, unless `why` says that the stream goes on:
     /// an over-long message under `skip_overlong`, what a codec of one's own skips, or a truncated
     /// datagram. [`FrameError::is_fatal`] tells.
+    ///
+    /// An answer is a message like any other, so the same maximum bounds it: one that is longer ends the
+    /// connection with [`CloseReason::HandlerErr`]. The text of `why` may be longer than a small maximum.
     ///
     /// # Errors
     /// An error ends the connection.
@@ -232,10 +240,17 @@ pub trait Handler: Send + 'static {
 /// | `Continue` | wait for the next message | the same |
 /// | `Close` | flush, then close; input that is unread harms no reply | send, then end the session; the next datagram begins a new one, also one that waits already |
 /// | `Abort` | reset at once; unsent replies are lost (a Unix socket knows no reset: it is closed) | end the session; what this callback has collected is not sent |
-/// | `HalfClose` | flush, then finish writing; reading goes on. Sending afterwards is an error, and the peer is in no group any more | as `Close` |
-/// | `Pause` | read nothing for so long, and hear neither of silence nor of the peer's end; sending goes on, and a drain is told of | datagrams wait, up to 256 or 1 MiB, and more are dropped; the rest is the same |
+/// | `HalfClose` | flush, then finish writing; reading goes on. A reply afterwards ends the connection with `HandlerErr`, whichever callback sends it, a goodbye in `idle`, `half_closed` or `draining` too; a `Remote` is told that it is closed, and the peer is in no group any more | as `Close` |
+/// | `Pause` | read nothing for so long (below) | datagrams wait, up to 256 or 1 MiB, and more are dropped; the rest is the same |
 /// | `Switch` | another handler takes over, with the bytes not read yet | another handler takes over, with the datagrams that wait |
 /// | `StopServer` | flush, close, and drain the server within its drain timeout | send, end the session, and drain the server likewise |
+///
+/// While a `Pause` lasts:
+/// - [`idle`](Handler::idle) is not asked, and the silence counts anew from its end;
+/// - the peer's end, be it a FIN or a reset, is noticed when it is over, or when something is sent;
+/// - what a [`Remote`](crate::Remote) or a group sends leaves, under the write timeout;
+/// - a drain does not wait for it: `draining` is called at once. If that returns `Continue` the pause
+///   goes on, up to the drain's deadline.
 ///
 /// More than 16 handlers that take over from one another without a message between them end the
 /// connection with [`CloseReason::HandlerErr`]. After [`rejected`](Handler::rejected) of a fatal error, and
@@ -290,9 +305,10 @@ pub enum Next {
     Close,
     /// Reset the connection.
     Abort,
-    /// Flush, then finish writing; the peer may still send.
+    /// Flush, then finish writing; the peer may still send. Nothing can be sent after it: a reply of
+    /// any later callback ends the connection with [`CloseReason::HandlerErr`].
     HalfClose,
-    /// Read nothing for so long.
+    /// Read nothing for so long; what happens meanwhile is said above.
     Pause(Duration),
     /// Let another handler take over: the old one's `finish` gets [`CloseReason::Switched`], the new
     /// one's `setup` runs, and the bytes not handled yet are its first. The framing stays, and so do the

@@ -235,7 +235,8 @@ impl Server {
         self
     }
 
-    /// How messages are cut out of streams. Listeners may differ: [`Listen::framing`].
+    /// How messages are cut out of streams, and framed when they are sent; its
+    /// [`max_frame`](Framing::max_frame) bounds both. Listeners may differ: [`Listen::framing`].
     pub fn framing(mut self, framing: Framing) -> Self {
         self.defaults.framing = framing;
         self
