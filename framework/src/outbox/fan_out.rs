@@ -233,8 +233,8 @@ impl Drop for Publication<'_> {
 
 #[cfg(test)]
 mod tests {
+    use crate::timer::Moment;
     use std::net::IpAddr;
-    use std::time::Duration;
 
     use parking_lot::Mutex;
 
@@ -276,7 +276,7 @@ mod tests {
 
         fn overflowed(&self, _: ConnectionId) {}
 
-        fn try_again(&self, _: usize, _: Duration) {}
+        fn try_again(&self, _: usize, _: Moment) {}
 
         fn sent_aside(&self, _: usize) {}
 
