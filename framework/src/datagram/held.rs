@@ -120,6 +120,16 @@ impl Held {
         (self.settle(&tried), waits)
     }
 
+    /// Gives up whatever waits.
+    pub(super) fn give_up(&mut self, unsent: &mut Unsent) {
+        for (peer, queue) in std::mem::replace(self, Self::new()).peers {
+            queue
+                .replies
+                .iter()
+                .for_each(|_| unsent.refused(&peer, io::ErrorKind::TimedOut.into()));
+        }
+    }
+
     fn settle(&mut self, tried: &Tried) -> usize {
         self.count -= tried.gone;
         self.bytes -= tried.gone_bytes;

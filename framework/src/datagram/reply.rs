@@ -182,6 +182,14 @@ impl DatagramListener {
         self.with_replies(|queue, socket, unsent| queue.flush(socket, &self.core, unsent));
     }
 
+    /// The drain's deadline has passed: what is not taken now is given up. Nobody waits for it any more.
+    pub(crate) fn give_up_replies(&self) {
+        self.with_replies(|queue, socket, unsent| {
+            queue.flush(socket, &self.core, unsent);
+            queue.held.give_up(unsent);
+        });
+    }
+
     /// The poller says that the socket takes datagrams again.
     pub(crate) fn unblocked(&self) {
         self.with_replies(|queue, socket, unsent| {
