@@ -254,6 +254,10 @@ impl Client {
 
     /// Moves the clock of the server on, and fires what falls due on the way, in order.
     ///
+    /// # Panics
+    ///
+    /// If more than a million deadlines are due on the way, as with a tick each millisecond and a day.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use switchboard::{CloseReason, Next, handler_fn, testing};
