@@ -9,6 +9,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use harness::{Client, Journal, On, PATIENCE, Running, Script, eventually, matrix, socket_path};
 use rustix::net::SocketAddrUnix;
@@ -27,6 +28,7 @@ matrix! {
     a_sender_without_a_name_has_a_session_for_each_datagram: [unixgram];
     a_peer_that_does_not_read_its_datagrams_delays_nobody: [unixgram];
     replies_beyond_a_peers_queue_arrive_once_it_reads: [unixgram];
+    replies_that_nobody_reads_are_given_up_at_a_drains_deadline: [unixgram];
     a_long_reply_arrives_whole: [unix];
     a_path_that_fills_the_whole_address_is_refused: [unix unixgram];
     a_peer_whose_path_fills_the_whole_address_harms_nobody: [unix unixgram];
@@ -179,15 +181,48 @@ fn a_sender_without_a_name_has_a_session_for_each_datagram(on: On) {
     });
 }
 
+/// A client that is not connected: 11 datagrams on most systems fill its queue. (One that is connected to
+/// the server has no such limit.)
+struct Unconnected(UnixDatagram, PathBuf);
+
+impl Unconnected {
+    fn new(server: &Path) -> Self {
+        let own = socket_path("unconnected");
+        let socket = UnixDatagram::bind(&own).expect("bound");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        socket.set_write_timeout(Some(PATIENCE)).expect("a deadline");
+        Self(socket, server.to_path_buf())
+    }
+
+    fn say(&self, message: &str) {
+        self.0.send_to(message.as_bytes(), &self.1).expect("sent");
+    }
+
+    fn hear(&self) -> String {
+        let mut buffer = [0; 100];
+        let len = self.0.recv(&mut buffer).expect("a datagram");
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    }
+}
+
+impl Drop for Unconnected {
+    fn drop(&mut self) {
+        let addr = self.0.local_addr().expect("its name");
+        drop(addr.as_pathname().map(fs::remove_file));
+    }
+}
+
 fn a_peer_that_does_not_read_its_datagrams_delays_nobody(on: On) {
-    let server = on.spawn(upper());
-    let mut lazy = server.client();
+    let path = socket_path("lazy");
+    let server = Running::of(at(on, &path));
+    let lazy = Unconnected::new(&path);
     // More than fit into its queue.
     (0..40).for_each(|n| lazy.say(&format!("lazy {n}")));
     let mut busy = server.client();
     for n in 0..100 {
         assert_eq!(busy.ask(&format!("busy {n}")), format!("BUSY {n}"));
     }
+    assert!(server.stats().datagrams_sent < 140, "some wait");
     // What waited for the lazy one is there once it reads, all of it and in order.
     for n in 0..40 {
         assert_eq!(lazy.hear(), format!("LAZY {n}"));
@@ -206,6 +241,19 @@ fn replies_beyond_a_peers_queue_arrive_once_it_reads(on: On) {
         assert_eq!(client.hear(), n.to_string());
     }
     assert_eq!(server.stats().replies_failed, 0);
+}
+
+fn replies_that_nobody_reads_are_given_up_at_a_drains_deadline(on: On) {
+    let path = socket_path("unread");
+    let server = Running::of(at(on, &path));
+    let lazy = Unconnected::new(&path);
+    (0..40).for_each(|n| lazy.say(&format!("lazy {n}")));
+    eventually("all were handled", || server.stats().datagrams_handled == 40);
+    assert!(server.drain(Duration::from_millis(50)).is_clean());
+    // Each is accounted for.
+    let stats = server.stats();
+    assert!(stats.datagrams_sent < 40, "more than fit into its queue");
+    assert_eq!(stats.datagrams_sent + stats.replies_failed, 40);
 }
 
 fn a_long_reply_arrives_whole(on: On) {

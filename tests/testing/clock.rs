@@ -169,3 +169,10 @@ fn a_wait_without_an_end_fails_the_test_instead_of_hanging() {
     let server = Server::streams(|_peer| Quartets).idle_timeout(None);
     MemoryServer::new(server).connect().send("on");
 }
+
+#[test]
+#[should_panic(expected = "deadlines were due while")]
+fn a_span_in_which_there_is_no_end_of_deadlines_fails_the_test_instead_of_hanging() {
+    let server = echo().idle_timeout(None).on_tick(Duration::from_millis(1), |_server| ());
+    MemoryServer::new(server).advance(Duration::MAX);
+}

@@ -92,18 +92,20 @@ impl ReplyQueue {
     /// A peer that takes nothing now is passed over: it alone waits.
     fn flush_by_peer(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
         let now = core.clock.now();
-        let mut sent = if self.held.is_empty() { 0 } else { self.held.send(socket, now, unsent) };
+        let mut sent = self.held.send(socket, now, unsent);
         let until = now.after(Core::span(core.live.write_timeout()));
         for reply in self.waiting.iter() {
             let Outgoing { bytes, peer, .. } = reply;
-            let result = match self.held.holds(peer) {
+            let (left, waits) = self.held.send_to(peer, socket, now, unsent);
+            sent += left;
+            let result = match waits {
                 true => Err(io::ErrorKind::WouldBlock.into()),
                 false => socket.send(&[reply]).1,
             };
             match result {
                 Ok(()) => sent += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.held.keep(peer, bytes, until) {
+                    if !self.held.keep(peer, bytes, now, until) {
                         unsent.refused(peer, error);
                     }
                 }
@@ -180,6 +182,14 @@ impl DatagramListener {
         self.with_replies(|queue, socket, unsent| queue.flush(socket, &self.core, unsent));
     }
 
+    /// The drain's deadline has passed: what is not taken now is given up. Nobody waits for it any more.
+    pub(crate) fn give_up_replies(&self) {
+        self.with_replies(|queue, socket, unsent| {
+            queue.flush(socket, &self.core, unsent);
+            queue.held.give_up(unsent);
+        });
+    }
+
     /// The poller says that the socket takes datagrams again.
     pub(crate) fn unblocked(&self) {
         self.with_replies(|queue, socket, unsent| {
@@ -194,14 +204,14 @@ impl DatagramListener {
         act: impl FnOnce(&mut ReplyQueue, &DatagramSocket, &mut Unsent),
     ) -> Unsent {
         let mut unsent = Unsent::default();
-        let mut pause = None;
+        let mut try_at = None;
         if let Some(socket) = self.socket() {
             let mut queue = self.replies.lock();
             act(&mut queue, &socket, &mut unsent);
-            pause = queue.held.pause();
+            try_at = queue.held.try_at();
         }
-        if let (Some(pause), Some(post)) = (pause, self.settings.post.upgrade()) {
-            post.try_again(self.index, pause);
+        if let (Some(moment), Some(post)) = (try_at, self.settings.post.upgrade()) {
+            post.try_again(self.index, moment);
         }
         unsent.tell(&self.core, &self.address);
         unsent

@@ -247,9 +247,9 @@ impl Drop for Publication<'_> {
 
 #[cfg(test)]
 mod tests {
+    use crate::timer::Moment;
     use std::net::IpAddr;
     use std::sync::atomic::AtomicUsize;
-    use std::time::Duration;
 
     use parking_lot::Mutex;
 
@@ -294,7 +294,7 @@ mod tests {
 
         fn overflowed(&self, _: ConnectionId) {}
 
-        fn try_again(&self, _: usize, _: Duration) {}
+        fn try_again(&self, _: usize, _: Moment) {}
 
         fn sent_aside(&self, _: usize) {}
 

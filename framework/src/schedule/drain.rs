@@ -224,7 +224,10 @@ impl Engine {
         let now = self.core.clock.now();
         *self.drain.forced_at.lock() = Some(now);
         self.drain.begun.store(true, Ordering::SeqCst);
-        self.sources.datagrams.iter().for_each(|listener| listener.close_intake());
+        for listener in &self.sources.datagrams {
+            listener.close_intake();
+            listener.give_up_replies();
+        }
         self.tell_everybody(Why::FORCE);
         self.arm(Token::Drain, now.after(FORCE_GRACE));
         self.wake_poller();

@@ -115,6 +115,11 @@ impl Listen {
     /// Peers are told apart by the name that their own socket is bound to. One without a name can send,
     /// but not be answered, and each of its datagrams begins a session of its own.
     ///
+    /// What peers leave unread is charged to the server's own send buffer (4 MiB are asked for, and the
+    /// system may grant less). Once that is full nobody is answered until some of it is read or its reader
+    /// is gone, and of a peer that is connected to the server nothing else limits how much that may be: let
+    /// nobody to the socket who is not trusted that far (see [`mode`](Self::mode)).
+    ///
     /// ```
     /// use switchboard::{Listen, Next, Server, handler_fn};
     ///

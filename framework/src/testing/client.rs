@@ -287,6 +287,10 @@ impl Client {
     /// Moves the clock of the server on, and fires what falls due on the way, in order. Deadlines one
     /// behind another take a millisecond more each; see [`MemoryServer::advance`](super::MemoryServer::advance).
     ///
+    /// # Panics
+    ///
+    /// If more than a million deadlines are due on the way, as with a tick each millisecond and a day.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use switchboard::{CloseReason, Next, handler_fn, testing};

@@ -203,6 +203,10 @@ impl MemoryServer {
     /// As in a server, a deadline is met when so much time has passed for certain: the clock counts whole
     /// milliseconds, and a step is one of them longer.
     ///
+    /// # Panics
+    ///
+    /// If more than a million deadlines are due on the way, as with a tick each millisecond and a day.
+    ///
     /// ```
     /// use std::time::Duration;
     /// use switchboard::testing::MemoryServer;
