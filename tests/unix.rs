@@ -27,6 +27,7 @@ matrix! {
     a_sender_without_a_name_has_a_session_for_each_datagram: [unixgram];
     a_peer_that_does_not_read_its_datagrams_delays_nobody: [unixgram];
     replies_beyond_a_peers_queue_arrive_once_it_reads: [unixgram];
+    a_peer_that_asks_and_never_reads_takes_no_room_from_others: [unixgram];
     a_long_reply_arrives_whole: [unix];
     a_path_that_fills_the_whole_address_is_refused: [unix unixgram];
     a_peer_whose_path_fills_the_whole_address_harms_nobody: [unix unixgram];
@@ -179,9 +180,43 @@ fn a_sender_without_a_name_has_a_session_for_each_datagram(on: On) {
     });
 }
 
+/// A client that has not connected its socket: only then does its own queue end at 10 datagrams.
+struct Apart {
+    socket: UnixDatagram,
+    path: PathBuf,
+    server: PathBuf,
+}
+
+impl Apart {
+    fn from(server: &Running) -> Self {
+        let path = socket_path("apart");
+        let socket = UnixDatagram::bind(&path).expect("bound");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        socket.set_write_timeout(Some(PATIENCE)).expect("a deadline");
+        let name = server.addresses()[0].unix_name().expect("a name");
+        Self { socket, path, server: name.path().expect("a path").to_owned() }
+    }
+
+    fn say(&self, message: &str) {
+        self.socket.send_to(message.as_bytes(), &self.server).expect("sent");
+    }
+
+    fn hear(&self) -> String {
+        let mut room = [0; 100];
+        let len = self.socket.recv(&mut room).expect("a reply");
+        String::from_utf8_lossy(&room[..len]).into_owned()
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        fs::remove_file(&self.path).expect("its own file");
+    }
+}
+
 fn a_peer_that_does_not_read_its_datagrams_delays_nobody(on: On) {
     let server = on.spawn(upper());
-    let mut lazy = server.client();
+    let lazy = Apart::from(&server);
     // More than fit into its queue.
     (0..40).for_each(|n| lazy.say(&format!("lazy {n}")));
     let mut busy = server.client();
@@ -197,15 +232,45 @@ fn a_peer_that_does_not_read_its_datagrams_delays_nobody(on: On) {
 fn replies_beyond_a_peers_queue_arrive_once_it_reads(on: On) {
     let journal = Journal::default();
     let server = on.play(Script::new(&journal).handle(|_, cx| {
-        (0..500).for_each(|n| cx.send(n.to_string()));
+        (0..250).for_each(|n| cx.send(n.to_string()));
         Ok(Next::Continue)
     }));
-    let mut client = server.client();
-    client.say("many");
-    for n in 0..500 {
-        assert_eq!(client.hear(), n.to_string());
+    let client = Apart::from(&server);
+    for _ in 0..2 {
+        client.say("many");
+        for n in 0..250 {
+            assert_eq!(client.hear(), n.to_string());
+        }
     }
     assert_eq!(server.stats().replies_failed, 0);
+}
+
+/// For a peer that does not read 256 replies wait, beside those in its own queue.
+fn a_peer_that_asks_and_never_reads_takes_no_room_from_others(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        (0..100).for_each(|n| cx.send(format!("{} {n}", message.escape_ascii())));
+        Ok(Next::Continue)
+    }));
+    let deaf = Apart::from(&server);
+    for number in 0..20 {
+        deaf.say(&format!("deaf {number}"));
+    }
+    eventually("its replies are refused", || server.stats().replies_failed > 1_500);
+    let busy = Apart::from(&server);
+    for round in 0..10 {
+        let said = format!("busy {round}");
+        busy.say(&said);
+        for n in 0..100 {
+            assert_eq!(busy.hear(), format!("{said} {n}"));
+        }
+    }
+    let stats = server.stats();
+    let left_unread = 2_000 - stats.replies_failed;
+    assert!((256..=300).contains(&left_unread), "{left_unread} wait, or lie in its queue");
+    // What was kept for it is there, in order, once it reads.
+    assert_eq!(deaf.hear(), "deaf 0 0");
+    assert_eq!(deaf.hear(), "deaf 0 1");
 }
 
 fn a_long_reply_arrives_whole(on: On) {

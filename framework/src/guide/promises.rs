@@ -120,6 +120,7 @@
 //! | `tests/concurrency.rs` | `a_hog_that_pipelines_without_pause_leaves_others_their_turn` | inline threads pool | tcp unix |
 //! | `tests/conversation.rs` | `many_blocked_conversations_do_not_hinder_others` | threads pool | tcp unix |
 //! | `tests/unix.rs` | `a_peer_that_does_not_read_its_datagrams_delays_nobody` | inline threads pool | unixgram |
+//! | `tests/unix.rs` | `a_peer_that_asks_and_never_reads_takes_no_room_from_others` | inline threads pool | unixgram |
 //! | `tests/framing.rs` | `a_gibibyte_announced_and_never_sent_is_refused_at_once` | inline threads pool | tcp unix |
 //! | `tests/PORTED.md` | A peer that has gone ends nothing | inline threads pool | udp unixgram |
 //! | `tests/regressions.rs` | `newcomers_are_served_beside_a_flood_after_a_handler_has_blocked` | – | – |

@@ -234,7 +234,6 @@ impl Drop for Publication<'_> {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
-    use std::time::Duration;
 
     use parking_lot::Mutex;
 
@@ -242,6 +241,7 @@ mod tests {
     use crate::config::{Limits, Live};
     use crate::outbox::{Group, Remote, SendError};
     use crate::peer::{Address, Peer};
+    use crate::timer::Moment;
 
     /// A server that only counts, and its socket.
     #[derive(Default)]
@@ -276,7 +276,7 @@ mod tests {
 
         fn overflowed(&self, _: ConnectionId) {}
 
-        fn try_again(&self, _: usize, _: Duration) {}
+        fn try_again(&self, _: usize, _: Moment) {}
 
         fn sent_aside(&self, _: usize) {}
 

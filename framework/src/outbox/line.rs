@@ -21,6 +21,7 @@ use crate::outbox::{Chunk, Extent, Outbox, Pushed, SendError};
 use crate::peer::{Address, ConnectionId, Peer};
 use crate::sys::poll::{Interest, Waited};
 use crate::sys::socket::Socket;
+use crate::timer::Moment;
 
 /// What a line asks of the schedule that runs its connection.
 pub(crate) trait Post: Send + Sync {
@@ -30,8 +31,8 @@ pub(crate) trait Post: Send + Sync {
     fn deliver(&self, id: ConnectionId);
     /// More waits than may: have a turn end the connection.
     fn overflowed(&self, id: ConnectionId);
-    /// Replies of this datagram listener wait for their peers: try again after so long.
-    fn try_again(&self, listener: usize, pause: Duration);
+    /// Replies of this datagram listener wait for their peers: try again at this moment.
+    fn try_again(&self, listener: usize, at: Moment);
     /// A remote has sent so many bytes itself, without a turn.
     fn sent_aside(&self, bytes: usize);
     /// So many messages were dropped instead of being queued.

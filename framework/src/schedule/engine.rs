@@ -385,8 +385,8 @@ impl Post for Engine {
         self.core.events.counters.sent_aside(bytes);
     }
 
-    fn try_again(&self, listener: usize, pause: Duration) {
-        self.arm(Token::Datagrams(listener), self.core.clock.now().after(pause));
+    fn try_again(&self, listener: usize, at: Moment) {
+        self.arm(Token::Datagrams(listener), at);
     }
 
     fn skipped(&self, messages: usize) {
