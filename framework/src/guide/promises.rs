@@ -110,6 +110,10 @@
 //! call holds its worker; if all workers are held, the others wait: give such a server threads enough. Connections that
 //! do nothing wrong but stay take places among `max_connections`, until the idle timeout.
 //!
+//! Not promised over Unix datagrams: the system charges what peers leave unread to the *server's* send buffer. Some that
+//! never read, or one that has connected its socket and so may have any number waiting, can use it up; replies to everybody
+//! wait then, up to the write timeout, and are counted if they are lost ([`Stats::replies_failed`]).
+//!
 //! | in | claim | modes | over |
 //! |---|---|---|---|
 //! | `tests/isolation.rs` | `a_peer_that_resets_costs_itself_alone` | inline threads pool | tcp |
@@ -230,4 +234,5 @@
 //! [`Next::Close`]: crate::Next::Close
 //! [`ServerHandle::suspend`]: crate::ServerHandle::suspend
 //! [`Stats::datagrams_dropped_by_kernel`]: crate::Stats::datagrams_dropped_by_kernel
+//! [`Stats::replies_failed`]: crate::Stats::replies_failed
 //! [`StreamHandler`]: crate::StreamHandler

@@ -115,6 +115,10 @@ impl Listen {
     /// Peers are told apart by the name that their own socket is bound to. One without a name can send,
     /// but not be answered, and each of its datagrams begins a session of its own.
     ///
+    /// What peers leave unread is charged to the socket's send buffer, so that it is made large (4 MiB, or what
+    /// the system grants). Where peers are not trusted to read, that is a limit: see
+    /// [what is not promised](crate::guide::promises#5-a-bad-peer-costs-itself).
+    ///
     /// ```
     /// use switchboard::{Listen, Next, Server, handler_fn};
     ///
