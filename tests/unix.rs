@@ -33,6 +33,7 @@ matrix! {
     a_peer_whose_path_fills_the_whole_address_harms_nobody: [unix unixgram];
     whoever_sends_to_a_server_that_has_ended_learns_it: [unixgram];
     nobody_is_warned_of_a_receive_buffer_that_nothing_hangs_on: [unixgram];
+    a_socket_that_is_taken_over_keeps_its_send_buffer: [unixgram];
 }
 
 fn upper() -> Server {
@@ -367,4 +368,16 @@ fn nobody_is_warned_of_a_receive_buffer_that_nothing_hangs_on(on: On) {
     }));
     assert_eq!(server.client().ask("x"), "X");
     assert_eq!(warned.load(Ordering::SeqCst), 0);
+}
+
+fn a_socket_that_is_taken_over_keeps_its_send_buffer(on: On) {
+    let path = socket_path("buffer");
+    let socket = UnixDatagram::bind(&path).expect("bound");
+    let same = Socket::from(socket.try_clone().expect("a descriptor"));
+    same.set_send_buffer_size(50_000).expect("an option");
+    let chosen = same.send_buffer_size().expect("an option");
+    let server = Running::of(upper().concurrency(on.concurrency).listen(socket));
+    assert_eq!(server.client().ask("x"), "X");
+    assert_eq!(same.send_buffer_size().expect("an option"), chosen);
+    fs::remove_file(path).expect("its own file");
 }
