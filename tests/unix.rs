@@ -29,11 +29,13 @@ matrix! {
     a_peer_that_does_not_read_its_datagrams_delays_nobody: [unixgram];
     replies_beyond_a_peers_queue_arrive_once_it_reads: [unixgram];
     replies_that_nobody_reads_are_given_up_at_a_drains_deadline: [unixgram];
+    a_peer_that_asks_and_never_reads_takes_no_room_from_others: [unixgram];
     a_long_reply_arrives_whole: [unix];
     a_path_that_fills_the_whole_address_is_refused: [unix unixgram];
     a_peer_whose_path_fills_the_whole_address_harms_nobody: [unix unixgram];
     whoever_sends_to_a_server_that_has_ended_learns_it: [unixgram];
     nobody_is_warned_of_a_receive_buffer_that_nothing_hangs_on: [unixgram];
+    a_socket_that_is_taken_over_keeps_its_send_buffer: [unixgram];
 }
 
 fn upper() -> Server {
@@ -181,41 +183,43 @@ fn a_sender_without_a_name_has_a_session_for_each_datagram(on: On) {
     });
 }
 
-/// A client that is not connected: 11 datagrams on most systems fill its queue. (One that is connected to
-/// the server has no such limit.)
-struct Unconnected(UnixDatagram, PathBuf);
+/// A client that has not connected its socket: only then does its own queue end at 10 datagrams.
+struct Apart {
+    socket: UnixDatagram,
+    path: PathBuf,
+    server: PathBuf,
+}
 
-impl Unconnected {
-    fn new(server: &Path) -> Self {
-        let own = socket_path("unconnected");
-        let socket = UnixDatagram::bind(&own).expect("bound");
+impl Apart {
+    fn from(server: &Running) -> Self {
+        let path = socket_path("apart");
+        let socket = UnixDatagram::bind(&path).expect("bound");
         socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
         socket.set_write_timeout(Some(PATIENCE)).expect("a deadline");
-        Self(socket, server.to_path_buf())
+        let name = server.addresses()[0].unix_name().expect("a name");
+        Self { socket, path, server: name.path().expect("a path").to_owned() }
     }
 
     fn say(&self, message: &str) {
-        self.0.send_to(message.as_bytes(), &self.1).expect("sent");
+        self.socket.send_to(message.as_bytes(), &self.server).expect("sent");
     }
 
     fn hear(&self) -> String {
-        let mut buffer = [0; 100];
-        let len = self.0.recv(&mut buffer).expect("a datagram");
-        String::from_utf8_lossy(&buffer[..len]).into_owned()
+        let mut room = [0; 100];
+        let len = self.socket.recv(&mut room).expect("a reply");
+        String::from_utf8_lossy(&room[..len]).into_owned()
     }
 }
 
-impl Drop for Unconnected {
+impl Drop for Apart {
     fn drop(&mut self) {
-        let addr = self.0.local_addr().expect("its name");
-        drop(addr.as_pathname().map(fs::remove_file));
+        fs::remove_file(&self.path).expect("its own file");
     }
 }
 
 fn a_peer_that_does_not_read_its_datagrams_delays_nobody(on: On) {
-    let path = socket_path("lazy");
-    let server = Running::of(at(on, &path));
-    let lazy = Unconnected::new(&path);
+    let server = on.spawn(upper());
+    let lazy = Apart::from(&server);
     // More than fit into its queue.
     (0..40).for_each(|n| lazy.say(&format!("lazy {n}")));
     let mut busy = server.client();
@@ -232,21 +236,22 @@ fn a_peer_that_does_not_read_its_datagrams_delays_nobody(on: On) {
 fn replies_beyond_a_peers_queue_arrive_once_it_reads(on: On) {
     let journal = Journal::default();
     let server = on.play(Script::new(&journal).handle(|_, cx| {
-        (0..500).for_each(|n| cx.send(n.to_string()));
+        (0..250).for_each(|n| cx.send(n.to_string()));
         Ok(Next::Continue)
     }));
-    let mut client = server.client();
-    client.say("many");
-    for n in 0..500 {
-        assert_eq!(client.hear(), n.to_string());
+    let client = Apart::from(&server);
+    for _ in 0..2 {
+        client.say("many");
+        for n in 0..250 {
+            assert_eq!(client.hear(), n.to_string());
+        }
     }
     assert_eq!(server.stats().replies_failed, 0);
 }
 
 fn replies_that_nobody_reads_are_given_up_at_a_drains_deadline(on: On) {
-    let path = socket_path("unread");
-    let server = Running::of(at(on, &path));
-    let lazy = Unconnected::new(&path);
+    let server = on.spawn(upper());
+    let lazy = Apart::from(&server);
     (0..40).for_each(|n| lazy.say(&format!("lazy {n}")));
     eventually("all were handled", || server.stats().datagrams_handled == 40);
     assert!(server.drain(Duration::from_millis(50)).is_clean());
@@ -254,6 +259,34 @@ fn replies_that_nobody_reads_are_given_up_at_a_drains_deadline(on: On) {
     let stats = server.stats();
     assert!(stats.datagrams_sent < 40, "more than fit into its queue");
     assert_eq!(stats.datagrams_sent + stats.replies_failed, 40);
+}
+
+/// For a peer that does not read 256 replies wait, beside those in its own queue.
+fn a_peer_that_asks_and_never_reads_takes_no_room_from_others(on: On) {
+    let journal = Journal::default();
+    let server = on.play(Script::new(&journal).handle(|message, cx| {
+        (0..100).for_each(|n| cx.send(format!("{} {n}", message.escape_ascii())));
+        Ok(Next::Continue)
+    }));
+    let deaf = Apart::from(&server);
+    for number in 0..20 {
+        deaf.say(&format!("deaf {number}"));
+    }
+    eventually("its replies are refused", || server.stats().replies_failed > 1_500);
+    let busy = Apart::from(&server);
+    for round in 0..10 {
+        let said = format!("busy {round}");
+        busy.say(&said);
+        for n in 0..100 {
+            assert_eq!(busy.hear(), format!("{said} {n}"));
+        }
+    }
+    let stats = server.stats();
+    let left_unread = 2_000 - stats.replies_failed;
+    assert!((256..=300).contains(&left_unread), "{left_unread} wait, or lie in its queue");
+    // What was kept for it is there, in order, once it reads.
+    assert_eq!(deaf.hear(), "deaf 0 0");
+    assert_eq!(deaf.hear(), "deaf 0 1");
 }
 
 fn a_long_reply_arrives_whole(on: On) {
@@ -350,4 +383,16 @@ fn nobody_is_warned_of_a_receive_buffer_that_nothing_hangs_on(on: On) {
     }));
     assert_eq!(server.client().ask("x"), "X");
     assert_eq!(warned.load(Ordering::SeqCst), 0);
+}
+
+fn a_socket_that_is_taken_over_keeps_its_send_buffer(on: On) {
+    let path = socket_path("buffer");
+    let socket = UnixDatagram::bind(&path).expect("bound");
+    let same = Socket::from(socket.try_clone().expect("a descriptor"));
+    same.set_send_buffer_size(50_000).expect("an option");
+    let chosen = same.send_buffer_size().expect("an option");
+    let server = Running::of(upper().concurrency(on.concurrency).listen(socket));
+    assert_eq!(server.client().ask("x"), "X");
+    assert_eq!(same.send_buffer_size().expect("an option"), chosen);
+    fs::remove_file(path).expect("its own file");
 }

@@ -9,8 +9,13 @@ use crate::peer::Peer;
 /// | | a connection | a session of datagrams |
 /// |---|---|---|
 /// | `Accept` | is served | begins |
-/// | `Reject` | is closed | does not begin; the datagram is dropped, and counted |
-/// | `RejectWith` | gets these bytes, always whole, and is closed | gets these bytes as a datagram |
+/// | `Reject` | is closed | ends before a handler is made; the datagram is dropped, and counted |
+/// | `RejectWith` | gets these bytes, always whole, and is closed | as `Reject`, and gets these bytes as a datagram |
+///
+/// Of whoever is turned away observers hear a beginning and an end, with the reason
+/// [`CloseReason::Filtered`](crate::CloseReason::Filtered). Raw datagrams
+/// ([`DatagramHandler`](crate::DatagramHandler)) have no session: the filter is asked for each, and observers hear only
+/// that it was dropped.
 ///
 /// ```
 /// use switchboard::{Next, Server, Verdict, handler_fn};

@@ -136,9 +136,12 @@ fn a_step_that_datagrams_do_not_have_fails_the_test() {
     testing::datagrams(Lengths).play([Step::HalfClose]);
 }
 
+/// A step that a client takes.
+type OneStep = fn(&mut testing::Client);
+
 #[test]
 fn what_datagrams_do_not_have_is_complained_of_by_the_name_that_was_called() {
-    let steps: [(&str, fn(&mut testing::Client)); 5] = [
+    let steps: [(&str, OneStep); 5] = [
         ("half_close", testing::Client::half_close),
         ("close", testing::Client::close),
         ("reset", testing::Client::reset),

@@ -2,16 +2,24 @@
 //!
 //! Each Unix datagram socket has a queue of its own (10 datagrams on most systems), and nothing announces
 //! room in somebody else's. So a peer that does not read waits here, and no other peer waits for it.
+//! It is tried again when its pause is over, or when there is another reply for it: others cost nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::datagram::reply::{MOST_BYTES, MOST_WAITING, Unsent};
+use crate::datagram::reply::Unsent;
 use crate::peer::Address;
-use crate::sys::datagrams::{DatagramSocket, Outgoing};
+use crate::sys::datagrams::Outgoing;
 use crate::timer::Moment;
+
+/// Replies that may wait for one peer, and their bytes: as much as waits for its handler at most.
+const MOST_FOR_ONE: usize = 256;
+const MOST_BYTES_FOR_ONE: usize = 1024 * 1024;
+
+/// Replies that may wait for all of them together, and their bytes.
+const MOST_FOR_ALL: usize = 4096;
+const MOST_BYTES_FOR_ALL: usize = 16 * 1024 * 1024;
 
 /// How soon the first try is repeated; the pause doubles up to the longest while the peer takes none.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -24,228 +32,250 @@ struct HeldReply {
     until: Moment,
 }
 
-/// What waits for one peer.
+/// What waits for one peer, in order.
 #[derive(Debug)]
-struct Queue {
+struct Backlog {
     replies: VecDeque<HeldReply>,
-    /// How long the last pause between two tries was, and when it is over.
+    bytes: usize,
+    next_try: Moment,
+    /// How long the last try was waited for.
     pause: Duration,
-    try_at: Moment,
+}
+
+impl Backlog {
+    fn new(now: Moment) -> Self {
+        let (replies, next_try) = (VecDeque::new(), now.after(FIRST_PAUSE));
+        Self { replies, bytes: 0, next_try, pause: FIRST_PAUSE }
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.replies.len() < MOST_FOR_ONE && self.bytes + bytes <= MOST_BYTES_FOR_ONE
+    }
+
+    /// Begins with short pauses again: the peer shows signs of life.
+    fn soon(&mut self, now: Moment) {
+        self.pause = FIRST_PAUSE;
+        self.next_try = self.next_try.min(now.after(FIRST_PAUSE));
+    }
+
+    /// A try that was due is over: when the next one is.
+    fn later(&mut self, now: Moment, sent: usize) {
+        self.pause = if sent > 0 { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
+        self.next_try = now.after(self.pause);
+    }
+
+    /// Sends until the peer takes no more. What is refused, or has waited too long, is given up.
+    fn send(&mut self, peer: &Address, now: Moment, by: &mut Send<'_>) -> usize {
+        let mut sent = 0;
+        while let Some(reply) = self.replies.front() {
+            let outcome = if reply.until <= now {
+                Err(io::ErrorKind::TimedOut.into())
+            } else {
+                (by.send)(&Outgoing { bytes: &reply.bytes, peer, from: None })
+            };
+            match outcome {
+                Ok(()) => sent += 1,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => by.unsent.refused(peer, error),
+            }
+            self.bytes -= reply.bytes.len();
+            self.replies.pop_front();
+        }
+        sent
+    }
+}
+
+/// How a reply is sent, and where is noted what was not.
+pub(super) struct Send<'a> {
+    pub(super) send: &'a mut dyn FnMut(&Outgoing<'_>) -> io::Result<()>,
+    pub(super) unsent: &'a mut Unsent,
 }
 
 /// Replies that wait for their peers.
 #[derive(Debug)]
 pub(super) struct Held {
-    peers: HashMap<Address, Queue>,
+    peers: HashMap<Address, Backlog>,
     count: usize,
     bytes: usize,
-    /// When somebody is to be tried again.
-    try_at: Moment,
+    /// Nobody's try is due before.
+    next_try: Moment,
 }
 
 impl Held {
     pub(super) fn new() -> Self {
-        Self { peers: HashMap::new(), count: 0, bytes: 0, try_at: Moment::NEVER }
+        Self { peers: HashMap::new(), count: 0, bytes: 0, next_try: Moment::NEVER }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
+    /// Whether somebody's replies wait: the next one goes behind them.
+    pub(super) fn holds(&self, peer: &Address) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// When to try again, if anything waits.
-    pub(super) fn try_at(&self) -> Option<Moment> {
-        (!self.is_empty()).then_some(self.try_at)
+    pub(super) fn next_try(&self) -> Option<Moment> {
+        (!self.is_empty()).then_some(self.next_try)
     }
 
     /// Keeps a reply for later. Returns whether there was room.
-    pub(super) fn keep(
-        &mut self,
-        peer: &Address,
-        bytes: &[u8],
-        now: Moment,
-        until: Moment,
-    ) -> bool {
-        if self.count >= MOST_WAITING || self.bytes + bytes.len() > MOST_BYTES {
+    pub(super) fn keep(&mut self, reply: &Outgoing<'_>, now: Moment, until: Moment) -> bool {
+        let Outgoing { bytes, peer, .. } = *reply;
+        let all = self.count < MOST_FOR_ALL && self.bytes + bytes.len() <= MOST_BYTES_FOR_ALL;
+        let has_room = |backlog: &Backlog| backlog.has_room(bytes.len());
+        if !all || !self.peers.get(peer).is_none_or(has_room) {
             return false;
         }
+        let backlog = self.peers.entry(peer.clone()).or_insert_with(|| Backlog::new(now));
+        backlog.soon(now);
+        backlog.replies.push_back(HeldReply { bytes: bytes.into(), until });
+        backlog.bytes += bytes.len();
+        self.next_try = self.next_try.min(backlog.next_try);
         self.count += 1;
         self.bytes += bytes.len();
-        let try_at = now.after(FIRST_PAUSE);
-        let fresh = || Queue { replies: VecDeque::new(), pause: FIRST_PAUSE, try_at };
-        let queue = self.peers.entry(peer.clone()).or_insert_with(fresh);
-        queue.replies.push_back(HeldReply { bytes: bytes.into(), until });
-        self.try_at = self.try_at.min(queue.try_at);
         true
-    }
-
-    /// Tries those once more for whom it is time. What is refused, or has waited too long, is given up.
-    /// Returns how many have left.
-    pub(super) fn send(
-        &mut self,
-        socket: &DatagramSocket,
-        now: Moment,
-        unsent: &mut Unsent,
-    ) -> usize {
-        if self.try_at > now {
-            return 0;
-        }
-        let (mut tried, mut next) = (Tried::default(), Moment::NEVER);
-        self.peers.retain(|peer, queue| {
-            if queue.try_at <= now {
-                tried.add(&queue.send(peer, socket, now, unsent));
-            }
-            next = next.min(queue.try_at);
-            !queue.replies.is_empty()
-        });
-        self.try_at = next;
-        self.settle(&tried)
-    }
-
-    /// As [`Held::send`], for one peer, whether it is time or not: it has just been heard. Returns how many
-    /// have left, and whether some still wait: then the next one goes behind them.
-    pub(super) fn send_to(
-        &mut self,
-        peer: &Address,
-        socket: &DatagramSocket,
-        now: Moment,
-        unsent: &mut Unsent,
-    ) -> (usize, bool) {
-        let Some(queue) = self.peers.get_mut(peer) else { return (0, false) };
-        let tried = queue.send(peer, socket, now, unsent);
-        let waits = !queue.replies.is_empty();
-        self.try_at = self.try_at.min(queue.try_at);
-        if !waits {
-            self.peers.remove(peer);
-        }
-        (self.settle(&tried), waits)
     }
 
     /// Gives up whatever waits.
     pub(super) fn give_up(&mut self, unsent: &mut Unsent) {
-        for (peer, queue) in std::mem::replace(self, Self::new()).peers {
-            queue
-                .replies
-                .iter()
-                .for_each(|_| unsent.refused(&peer, io::ErrorKind::TimedOut.into()));
+        for (peer, backlog) in std::mem::replace(self, Self::new()).peers {
+            let mut given_up = || unsent.refused(&peer, io::ErrorKind::TimedOut.into());
+            (0..backlog.replies.len()).for_each(|_| given_up());
         }
     }
 
-    fn settle(&mut self, tried: &Tried) -> usize {
-        self.count -= tried.gone;
-        self.bytes -= tried.gone_bytes;
-        if self.is_empty() {
-            self.try_at = Moment::NEVER;
+    /// Tries those once more whose pause is over. Returns how many replies have left.
+    pub(super) fn send_due(&mut self, now: Moment, by: &mut Send<'_>) -> usize {
+        if self.is_empty() || now < self.next_try {
+            return 0;
         }
-        tried.left
-    }
-}
-
-/// What came of trying.
-#[derive(Debug, Default)]
-struct Tried {
-    /// Replies that were sent.
-    left: usize,
-    /// Replies that wait no more, sent or given up.
-    gone: usize,
-    gone_bytes: usize,
-}
-
-impl Tried {
-    fn add(&mut self, other: &Self) {
-        self.left += other.left;
-        self.gone += other.gone;
-        self.gone_bytes += other.gone_bytes;
-    }
-}
-
-impl Queue {
-    fn send(
-        &mut self,
-        peer: &Address,
-        socket: &DatagramSocket,
-        now: Moment,
-        unsent: &mut Unsent,
-    ) -> Tried {
-        let mut tried = Tried::default();
-        while let Some(reply) = self.replies.front() {
-            let from: Option<IpAddr> = None;
-            let sent = if reply.until <= now {
-                Err(io::ErrorKind::TimedOut.into())
-            } else {
-                socket.send(&[Outgoing { bytes: &reply.bytes, peer, from }]).1
-            };
-            match sent {
-                Ok(()) => tried.left += 1,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => unsent.refused(peer, error),
+        let mut all_sent = 0;
+        let mut next = Moment::NEVER;
+        let Self { peers, count, bytes, .. } = self;
+        peers.retain(|peer, backlog| {
+            if backlog.next_try <= now {
+                let before = (backlog.replies.len(), backlog.bytes);
+                let sent = backlog.send(peer, now, by);
+                *count -= before.0 - backlog.replies.len();
+                *bytes -= before.1 - backlog.bytes;
+                all_sent += sent;
+                backlog.later(now, sent);
             }
-            tried.gone += 1;
-            tried.gone_bytes += reply.bytes.len();
-            self.replies.pop_front();
-        }
-        self.rest(tried.left > 0, now);
-        tried
+            let stays = !backlog.replies.is_empty();
+            next = if stays { next.min(backlog.next_try) } else { next };
+            stays
+        });
+        // (Looking through all of them is worth it once a pause, not once for each peer.)
+        self.next_try = next.max(now.after(FIRST_PAUSE));
+        all_sent
     }
 
-    /// Waits for the next try: shortly if this one has `helped`.
-    fn rest(&mut self, helped: bool, now: Moment) {
-        self.pause = if helped { FIRST_PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) };
-        self.try_at = now.after(self.pause);
+    /// Tries one peer once more: there is another reply for it, so it may have read. Returns how many
+    /// have left.
+    pub(super) fn send_to(&mut self, peer: &Address, now: Moment, by: &mut Send<'_>) -> usize {
+        let Some(backlog) = self.peers.get_mut(peer) else { return 0 };
+        let before = (backlog.replies.len(), backlog.bytes);
+        let sent = backlog.send(peer, now, by);
+        self.count -= before.0 - backlog.replies.len();
+        self.bytes -= before.1 - backlog.bytes;
+        if backlog.replies.is_empty() {
+            self.peers.remove(peer);
+        }
+        if self.is_empty() {
+            self.next_try = Moment::NEVER;
+        }
+        sent
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::datagrams::{Batch, DatagramOptions};
+    use crate::peer::UnixName;
     use crate::timer::Clock;
 
-    fn peer(n: usize) -> Address {
-        Address::UnixGram(crate::peer::UnixName::new(format!("@slow-{n}")))
+    fn peer(number: usize) -> Address {
+        Address::UnixGram(UnixName::new(format!("@peer {number}")))
     }
 
-    #[test]
-    fn the_pause_doubles_while_the_peer_takes_none() {
-        let now = Clock::start().now();
-        let mut queue = Queue { replies: VecDeque::new(), pause: FIRST_PAUSE, try_at: now };
-        let mut pauses = Vec::new();
-        for helped in [true, false, false, false, false, false, false, false, false, true] {
-            queue.rest(helped, now);
-            assert_eq!(queue.try_at, now.after(queue.pause));
-            pauses.push(queue.pause.as_millis());
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 100, 100, 1]);
+    /// Some milliseconds after a beginning.
+    fn at(millis: u64) -> Moment {
+        Clock::by_hand().now().after(Duration::from_millis(1 + millis))
     }
 
-    #[test]
-    fn what_is_kept_is_bounded() {
-        let now = Clock::start().now();
-        let mut held = Held::new();
-        assert_eq!(held.try_at(), None);
-        assert!((0..MOST_WAITING).all(|n| held.keep(&peer(n % 2), b"x", now, Moment::NEVER)));
-        assert!(!held.keep(&peer(3), b"x", now, Moment::NEVER), "one too many");
-        assert_eq!(held.try_at(), Some(now.after(FIRST_PAUSE)));
+    fn keep(held: &mut Held, peer: &Address, bytes: &[u8], now: Moment) -> bool {
+        held.keep(&Outgoing { bytes, peer, from: None }, now, Moment::NEVER)
     }
 
-    #[test]
-    fn those_who_do_not_read_cost_nothing_until_it_is_time() {
-        let open = |who: &str| {
-            let name = format!("@switchboard-held-{}-{who}", std::process::id());
-            let name = crate::peer::UnixName::new(name);
-            let (dual_stack, reuse_port, mode, receive_buffer) = (false, false, None, 4096);
-            let options = DatagramOptions { dual_stack, reuse_port, mode, receive_buffer };
-            DatagramSocket::unix(&name, &options, &|_| Ok(())).expect("a socket")
+    /// What `act` tries to send while nobody takes any.
+    fn tries(act: impl FnOnce(&mut Send<'_>) -> usize) -> usize {
+        let (mut tries, mut unsent) = (0, Unsent::default());
+        let mut send = |_: &Outgoing<'_>| {
+            tries += 1;
+            Err(io::ErrorKind::WouldBlock.into())
         };
-        let (socket, client) = (open("server"), open("client"));
-        let (peer, mut batch) = (client.local(), Batch::new(8));
-        let (now, mut held, mut unsent) = (Clock::start().now(), Held::new(), Unsent::default());
-        assert!(held.keep(&peer, b"one", now, Moment::NEVER));
-        assert_eq!(held.send(&socket, now, &mut unsent), 0, "nobody tries");
-        assert!(client.receive(&mut batch, 1).is_err());
-        assert_eq!(held.send(&socket, now.after(FIRST_PAUSE), &mut unsent), 1);
-        assert!(held.keep(&peer, b"two", now, Moment::NEVER));
-        assert_eq!(held.send_to(&peer, &socket, now, &mut unsent), (1, false), "it was heard");
-        assert_eq!(client.receive(&mut batch, 8).expect("both").count, 2);
-        assert!(held.is_empty() && held.try_at().is_none());
+        assert_eq!(act(&mut Send { send: &mut send, unsent: &mut unsent }), 0);
+        tries
+    }
+
+    #[test]
+    fn the_pause_doubles_with_each_try_that_was_due_and_with_nothing_else() {
+        let (mut held, peer) = (Held::new(), peer(0));
+        assert_eq!(held.next_try(), None);
+        assert!(keep(&mut held, &peer, b"x", at(0)));
+        let mut due = Vec::new();
+        for now in 0..400 {
+            // Asked for each millisecond, and more often.
+            for _ in 0..3 {
+                if tries(|by| held.send_due(at(now), by)) > 0 {
+                    due.push(now);
+                }
+            }
+        }
+        // (The clock cuts fractions off: each is a millisecond later than the pause says.)
+        assert_eq!(due, [2, 5, 10, 19, 36, 69, 134, 235, 336]);
+        assert!(keep(&mut held, &peer, b"x", at(400)));
+        assert_eq!(held.next_try(), Some(at(402)), "another reply makes it try again soon");
+    }
+
+    #[test]
+    fn a_thousand_peers_that_take_nothing_cost_an_ordinary_reply_no_try() {
+        let mut held = Held::new();
+        (0..1_000).for_each(|number| assert!(keep(&mut held, &peer(number), b"x", at(0))));
+        assert_eq!(tries(|by| held.send_due(at(0), by)), 0);
+        assert_eq!(tries(|by| held.send_to(&peer(2_000), at(0), by)), 0);
+        assert_eq!(tries(|by| held.send_to(&peer(7), at(0), by)), 1, "its own");
+        assert_eq!(tries(|by| held.send_due(at(2), by)), 1_000);
+        assert_eq!(tries(|by| held.send_due(at(2), by)), 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_for_each_peer_and_for_all() {
+        let mut held = Held::new();
+        for number in 0..MOST_FOR_ALL / MOST_FOR_ONE {
+            let peer = peer(number);
+            assert!((0..MOST_FOR_ONE).all(|_| keep(&mut held, &peer, b"x", at(0))));
+            assert!(!keep(&mut held, &peer, b"x", at(0)), "one too many for one");
+        }
+        assert!(!keep(&mut held, &peer(9_999), b"x", at(0)), "one too many for all");
+        let (mut held, long) = (Held::new(), vec![0; MOST_BYTES_FOR_ONE / 2]);
+        assert_eq!((0..3).filter(|_| keep(&mut held, &peer(0), &long, at(0))).count(), 2);
+        assert!(keep(&mut held, &peer(1), &long, at(0)), "another one has room");
+    }
+
+    #[test]
+    fn all_is_free_again_once_it_has_left() {
+        let (mut held, mut unsent) = (Held::new(), Unsent::default());
+        (0..10).for_each(|number| assert!(keep(&mut held, &peer(number % 2), b"xyz", at(0))));
+        let mut send = |_: &Outgoing<'_>| Ok(());
+        let mut by = Send { send: &mut send, unsent: &mut unsent };
+        assert_eq!((held.send_to(&peer(0), at(0), &mut by), held.holds(&peer(0))), (5, false));
+        assert_eq!(held.send_due(at(2), &mut by), 5);
+        assert_eq!((held.count, held.bytes, held.next_try()), (0, 0, None));
+        // What comes then is tried as soon as ever.
+        assert!(keep(&mut held, &peer(0), b"x", at(50)));
+        assert_eq!(held.next_try(), Some(at(52)));
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 
 use crate::datagram::guard::{Guard, Print};
-use crate::datagram::held::Held;
+use crate::datagram::held::{Held, Send};
 use crate::datagram::listen::DatagramListener;
 use crate::event::Event;
 use crate::outbox::{DatagramOutlet, SendError};
@@ -13,8 +13,8 @@ use crate::stage::Core;
 use crate::sys::datagrams::{BATCH, DatagramSocket, Outgoing, SendBatch};
 
 /// Replies that may wait while the socket takes none, and their bytes; beyond, new ones are dropped.
-pub(super) const MOST_WAITING: usize = 1024;
-pub(super) const MOST_BYTES: usize = 4 * 1024 * 1024;
+const MOST_WAITING: usize = 1024;
+const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// A listener's replies that have not left yet.
 pub(crate) struct ReplyQueue {
@@ -91,25 +91,29 @@ impl ReplyQueue {
 
     /// A peer that takes nothing now is passed over: it alone waits.
     fn flush_by_peer(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
+        if self.is_empty() {
+            return;
+        }
         let now = core.clock.now();
-        let mut sent = self.held.send(socket, now, unsent);
         let until = now.after(Core::span(core.live.write_timeout()));
+        let mut send = |reply: &Outgoing<'_>| socket.send(&[*reply]).1;
+        let mut by = Send { send: &mut send, unsent };
+        let mut sent = self.held.send_due(now, &mut by);
         for reply in self.waiting.iter() {
-            let Outgoing { bytes, peer, .. } = reply;
-            let (left, waits) = self.held.send_to(peer, socket, now, unsent);
-            sent += left;
-            let result = match waits {
+            let peer = reply.peer;
+            sent += self.held.send_to(peer, now, &mut by);
+            let result = match self.held.holds(peer) {
                 true => Err(io::ErrorKind::WouldBlock.into()),
-                false => socket.send(&[reply]).1,
+                false => (by.send)(&reply),
             };
             match result {
                 Ok(()) => sent += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.held.keep(peer, bytes, now, until) {
-                        unsent.refused(peer, error);
+                    if !self.held.keep(&reply, now, until) {
+                        by.unsent.refused(peer, error);
                     }
                 }
-                Err(error) => unsent.refused(peer, error),
+                Err(error) => by.unsent.refused(peer, error),
             }
         }
         self.waiting.clear();
@@ -204,14 +208,14 @@ impl DatagramListener {
         act: impl FnOnce(&mut ReplyQueue, &DatagramSocket, &mut Unsent),
     ) -> Unsent {
         let mut unsent = Unsent::default();
-        let mut try_at = None;
+        let mut next_try = None;
         if let Some(socket) = self.socket() {
             let mut queue = self.replies.lock();
             act(&mut queue, &socket, &mut unsent);
-            try_at = queue.held.try_at();
+            next_try = queue.held.next_try();
         }
-        if let (Some(moment), Some(post)) = (try_at, self.settings.post.upgrade()) {
-            post.try_again(self.index, moment);
+        if let (Some(at), Some(post)) = (next_try, self.settings.post.upgrade()) {
+            post.try_again(self.index, at);
         }
         unsent.tell(&self.core, &self.address);
         unsent

@@ -60,7 +60,8 @@ pub struct Stats {
     pub datagrams_sent: u64,
     /// Replies that the loop guard withheld.
     pub replies_withheld: u64,
-    /// Replies that could not be sent.
+    /// Replies that could not be sent, or were dropped because as much waits as may: 256 replies and 1 MiB
+    /// for a Unix peer that does not read, 4,096 and 16 MiB for all of these at a listener.
     pub replies_failed: u64,
     /// Messages that were dropped because as much waited for their peer as may.
     pub messages_skipped: u64,

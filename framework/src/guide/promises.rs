@@ -110,6 +110,10 @@
 //! call holds its worker; if all workers are held, the others wait: give such a server threads enough. Connections that
 //! do nothing wrong but stay take places among `max_connections`, until the idle timeout.
 //!
+//! Not promised over Unix datagrams: the system charges what peers leave unread to the *server's* send buffer. Some that
+//! never read, or one that has connected its socket and so may have any number waiting, can use it up; replies to everybody
+//! wait then, up to the write timeout, and are counted if they are lost ([`Stats::replies_failed`]).
+//!
 //! | in | claim | modes | over |
 //! |---|---|---|---|
 //! | `tests/isolation.rs` | `a_peer_that_resets_costs_itself_alone` | inline threads pool | tcp |
@@ -120,6 +124,7 @@
 //! | `tests/concurrency.rs` | `a_hog_that_pipelines_without_pause_leaves_others_their_turn` | inline threads pool | tcp unix |
 //! | `tests/conversation.rs` | `many_blocked_conversations_do_not_hinder_others` | threads pool | tcp unix |
 //! | `tests/unix.rs` | `a_peer_that_does_not_read_its_datagrams_delays_nobody` | inline threads pool | unixgram |
+//! | `tests/unix.rs` | `a_peer_that_asks_and_never_reads_takes_no_room_from_others` | inline threads pool | unixgram |
 //! | `tests/framing.rs` | `a_gibibyte_announced_and_never_sent_is_refused_at_once` | inline threads pool | tcp unix |
 //! | `tests/PORTED.md` | A peer that has gone ends nothing | inline threads pool | udp unixgram |
 //! | `tests/regressions.rs` | `newcomers_are_served_beside_a_flood_after_a_handler_has_blocked` | – | – |
@@ -231,4 +236,5 @@
 //! [`Next::Close`]: crate::Next::Close
 //! [`ServerHandle::suspend`]: crate::ServerHandle::suspend
 //! [`Stats::datagrams_dropped_by_kernel`]: crate::Stats::datagrams_dropped_by_kernel
+//! [`Stats::replies_failed`]: crate::Stats::replies_failed
 //! [`StreamHandler`]: crate::StreamHandler

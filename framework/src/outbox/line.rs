@@ -31,7 +31,7 @@ pub(crate) trait Post: Send + Sync {
     fn deliver(&self, id: ConnectionId);
     /// More waits than may: have a turn end the connection.
     fn overflowed(&self, id: ConnectionId);
-    /// Replies of this datagram listener wait for their peers: try again then.
+    /// Replies of this datagram listener wait for their peers: try again at this moment.
     fn try_again(&self, listener: usize, at: Moment);
     /// A remote has sent so many bytes itself, without a turn.
     fn sent_aside(&self, bytes: usize);

@@ -332,7 +332,8 @@ impl From<TcpListener> for Listen {
     }
 }
 
-/// Takes over a socket that the program has bound.
+/// Takes over a socket that the program has bound. A receive buffer of 4 MiB is asked for, as for our own;
+/// [`Listen::configure`] has the last word.
 impl From<UdpSocket> for Listen {
     fn from(socket: UdpSocket) -> Self {
         let name = socket.local_addr().map(|addr| format!("udp://{addr}"));
@@ -348,7 +349,8 @@ impl From<UnixListener> for Listen {
     }
 }
 
-/// Takes over a socket that the program has bound. Its file stays when the server stops.
+/// Takes over a socket that the program has bound. Its file stays when the server stops, and its send buffer is
+/// left as it is: see [`Listen::unixgram`] for what hangs on that.
 impl From<UnixDatagram> for Listen {
     fn from(socket: UnixDatagram) -> Self {
         Self::new(Source::Datagrams(socket.into()), taken_over(Ok("unixgram:".to_owned())))

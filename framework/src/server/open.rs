@@ -151,7 +151,7 @@ impl Opening<'_> {
             dual_stack: how.dual_stack,
             reuse_port: how.sockets > 1,
             mode: how.mode,
-            receive_buffer: self.core.config.receive_buffer,
+            buffer: self.core.config.receive_buffer,
         }
     }
 

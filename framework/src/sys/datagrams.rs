@@ -25,8 +25,9 @@ pub(crate) struct DatagramOptions {
     pub(crate) reuse_port: bool,
     /// The permissions of a Unix socket's file; else the umask decides.
     pub(crate) mode: Option<u32>,
-    /// The kernel's receive buffer to ask for, in bytes. What was granted is reported.
-    pub(crate) receive_buffer: usize,
+    /// The kernel's buffer to ask for, in bytes: to receive into, or over Unix sockets to send from, which
+    /// is where the datagrams lie there until they are read.
+    pub(crate) buffer: usize,
 }
 
 /// A bound datagram socket.
@@ -81,6 +82,12 @@ impl Batch {
     /// Where each datagram is put, in order.
     pub(super) fn rooms(&mut self) -> impl Iterator<Item = &mut [u8]> {
         self.bytes.chunks_exact_mut(self.room)
+    }
+
+    /// Where the next datagram is put, if there is room for one.
+    pub(super) fn next_room(&mut self) -> Option<&mut [u8]> {
+        let start = self.heads.len() * self.room;
+        self.bytes.get_mut(start..start + self.room)
     }
 
     /// Takes note of the datagram that was put into the next room.
@@ -201,7 +208,7 @@ impl DatagramSocket {
         rustix::io::ioctl_fionbio(&fd, true)?;
         rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
         match rustix::net::sockopt::socket_domain(&fd)? {
-            AddressFamily::UNIX => UnixDatagrams::adopt(fd, options, configure).map(Self::Unix),
+            AddressFamily::UNIX => UnixDatagrams::adopt(fd, configure).map(Self::Unix),
             _ => InetDatagrams::adopt(fd, options, configure).map(Self::Inet),
         }
     }

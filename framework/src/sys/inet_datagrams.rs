@@ -75,7 +75,7 @@ impl InetDatagrams {
     fn receive_one(&self, batch: &mut Batch) -> io::Result<Received> {
         let mut control = nix::cmsg_space!(libc::in6_pktinfo, u32);
         control.resize(control.capacity(), 0);
-        let Some(room) = batch.rooms().next() else { return Ok(Received::default()) };
+        let Some(room) = batch.next_room() else { return Ok(Received::default()) };
         let mut pieces = [IoSliceMut::new(room)];
         let flags = MsgFlags::MSG_DONTWAIT;
         let fd = self.fd.as_raw_fd();
@@ -229,7 +229,7 @@ fn keep(batch: &mut Batch, arrived: impl Iterator<Item = Arrived>) -> Received {
 
 /// Options of every socket: the buffer, and what the kernel is to say of each datagram.
 fn set_options(fd: &OwnedFd, addr: SocketAddr, options: &DatagramOptions) -> io::Result<()> {
-    SockRef::from(fd).set_recv_buffer_size(options.receive_buffer)?;
+    SockRef::from(fd).set_recv_buffer_size(options.buffer)?;
     setsockopt(fd, sockopt::RxqOvfl, &1)?;
     match addr {
         _ if !addr.ip().is_unspecified() => {}

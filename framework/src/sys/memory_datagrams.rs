@@ -62,18 +62,17 @@ impl MemoryDatagrams {
 
     pub(super) fn receive(&self, batch: &mut Batch, most: usize) -> io::Result<Received> {
         let mut state = self.state.lock();
-        let mut heads = Vec::new();
-        for room in batch.rooms().take(most) {
-            let Some((peer, bytes)) = state.arrived.pop_front() else { break };
+        while batch.len() < most
+            && let Some(room) = batch.next_room()
+            && let Some((peer, bytes)) = state.arrived.pop_front()
+        {
             let len = bytes.len().min(room.len());
             room[..len].copy_from_slice(&bytes[..len]);
-            heads.push(Head { peer, asked: None, len, truncated: bytes.len() > len });
+            batch.keep(Head { peer, asked: None, len, truncated: bytes.len() > len });
         }
-        let count = heads.len();
-        heads.into_iter().for_each(|head| batch.keep(head));
-        match count {
+        match batch.len() {
             0 => Err(io::ErrorKind::WouldBlock.into()),
-            _ => Ok(Received { count, kernel_drops: None }),
+            count => Ok(Received { count, kernel_drops: None }),
         }
     }
 

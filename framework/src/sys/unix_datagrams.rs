@@ -31,19 +31,16 @@ impl UnixDatagrams {
         configure: &Configure,
     ) -> io::Result<Self> {
         let bound = unix::bind(name, SocketType::DGRAM, options.mode)?;
-        let mut socket = Self::adopt(bound.fd, options, configure)?;
+        // What peers have not read yet is charged to the sender's buffer: the larger it is, the more
+        // of them must leave their replies unread before others go without.
+        SockRef::from(&bound.fd).set_send_buffer_size(options.buffer)?;
+        let mut socket = Self::adopt(bound.fd, configure)?;
         socket._file = bound.file;
         Ok(socket)
     }
 
-    pub(super) fn adopt(
-        fd: OwnedFd,
-        options: &DatagramOptions,
-        configure: &Configure,
-    ) -> io::Result<Self> {
-        // What peers have not read yet is charged to the sender's buffer: the larger it is, the more
-        // of them must leave their replies unread before others go without.
-        SockRef::from(&fd).set_send_buffer_size(options.receive_buffer)?;
+    /// Takes over a socket as it is: its buffer is whoever's choice who made it.
+    pub(super) fn adopt(fd: OwnedFd, configure: &Configure) -> io::Result<Self> {
         configure(fd.as_fd())?;
         let name = unix::local_name(&fd)?;
         Ok(Self { _file: None, fd, name, refuses: AtomicBool::new(false) })
@@ -62,18 +59,17 @@ impl UnixDatagrams {
 
     /// (One at a time: there is no batch here that would be safe, and a system call costs 0.1 us.)
     pub(super) fn receive(&self, batch: &mut Batch, most: usize) -> io::Result<Received> {
-        let mut heads = Vec::with_capacity(most);
-        for room in batch.rooms().take(most) {
+        while batch.len() < most
+            && let Some(room) = batch.next_room()
+        {
             match self.receive_one(room) {
-                Ok(head) => heads.push(head),
+                Ok(head) => batch.keep(head),
                 // What went before is worth more than the news that it was the last.
-                Err(_) if !heads.is_empty() => break,
+                Err(_) if batch.len() > 0 => break,
                 Err(error) => return Err(error),
             }
         }
-        let count = heads.len();
-        heads.into_iter().for_each(|head| batch.keep(head));
-        Ok(Received { count, kernel_drops: None })
+        Ok(Received { count: batch.len(), kernel_drops: None })
     }
 
     fn receive_one(&self, room: &mut [u8]) -> io::Result<Head> {
