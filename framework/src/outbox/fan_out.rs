@@ -56,7 +56,8 @@ pub struct FanOut {
     pub unframed: usize,
     /// Why, once for each listener with such members.
     pub errors: Vec<EncodeError>,
-    /// Members to whom the system refused to send it. (Over datagrams only.)
+    /// Members to whom the system refused to send it, or for whom it was withheld since they send back what
+    /// they are sent. (Over datagrams only.)
     pub refused: usize,
 }
 
