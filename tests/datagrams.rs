@@ -7,7 +7,8 @@ use std::net::{SocketAddr, UdpSocket};
 
 use harness::{Client, Gate, Journal, On, Running, Script, eventually, matrix};
 use switchboard::{
-    Address, Datagram, DatagramHandler, Listen, Next, Replies, SendError, Server, Stats, UnixName,
+    Address, Datagram, DatagramHandler, Event, Group, Listen, Next, Remote, Replies, SendError,
+    Server, Stats, UnixName, Verdict,
 };
 
 matrix! {
@@ -24,6 +25,9 @@ matrix! {
     a_second_server_on_the_port_is_refused: [udp unixgram];
     service_ports_are_not_answered_unless_told_to: [udp];
     a_session_that_closes_with_datagrams_waiting_begins_anew: [udp unixgram];
+    what_the_loop_guard_withholds_is_told_to_a_remote_and_not_counted_as_sent: [udp unixgram];
+    what_the_loop_guard_withholds_is_told_to_a_group_and_not_counted_as_sent: [udp unixgram];
+    what_a_filter_says_is_counted_as_sent: [udp unixgram];
 }
 
 fn dropped(stats: &Stats, reason: &str) -> u64 {
@@ -265,4 +269,67 @@ fn a_session_that_closes_with_datagrams_waiting_begins_anew(on: On) {
     }
     journal.wait_for_so_many(50, "finish done");
     assert_eq!(journal.count("setup"), 50);
+}
+
+/// Notes how many bytes each session has sent, once it has ended.
+fn noting_ends(server: Server, journal: &Journal) -> Server {
+    let journal = journal.clone();
+    server.observer(move |event: &Event<'_>| {
+        if let Event::SessionEnded { reason, traffic, .. } = event {
+            journal.note(format!("ended {reason}, sent {}", traffic.sent));
+        }
+    })
+}
+
+/// A peer that says again and again what it is answered. `send` answers, and says whether it was let out.
+fn withheld_now_and_then(on: On, send: impl Fn(&Remote) -> bool + Send + Sync + 'static) {
+    const ROUNDS: usize = 100;
+    let journal = Journal::default();
+    let noted = journal.clone();
+    let script = Script::new(&Journal::default()).handle(move |message, cx| {
+        if message == b"bye" {
+            return Ok(Next::Close);
+        }
+        noted.note(if send(&cx.remote()) { "let out" } else { "withheld" });
+        Ok(Next::Continue)
+    });
+    let server = on.spawn(noting_ends(script.server(), &journal));
+    let mut client = server.client();
+    for round in 1..=ROUNDS {
+        client.say("echo");
+        eventually("it was handled", || journal.all().len() == round);
+    }
+    client.say("bye");
+    // One of 64 is withheld.
+    journal.wait_for(&format!("ended done, sent {}", (ROUNDS - 1) * "echo".len()));
+    assert_eq!((journal.count("let out"), journal.count("withheld")), (ROUNDS - 1, 1));
+    assert_eq!(server.stats().replies_withheld, 1);
+}
+
+fn what_the_loop_guard_withholds_is_told_to_a_remote_and_not_counted_as_sent(on: On) {
+    withheld_now_and_then(on, |remote| match remote.send("echo") {
+        Ok(()) => true,
+        Err(why) => {
+            assert_eq!(why, SendError::Withheld);
+            false
+        }
+    });
+}
+
+fn what_the_loop_guard_withholds_is_told_to_a_group_and_not_counted_as_sent(on: On) {
+    let group = Group::new();
+    withheld_now_and_then(on, move |remote| {
+        group.join(remote);
+        let sent = group.send("echo");
+        assert_eq!(sent.taken + sent.refused, 1, "{sent:?}");
+        sent.taken == 1
+    });
+}
+
+fn what_a_filter_says_is_counted_as_sent(on: On) {
+    let journal = Journal::default();
+    let server = Script::new(&Journal::default()).server().filter(|_| Verdict::reject_with("no!"));
+    let server = on.spawn(noting_ends(server, &journal));
+    assert_eq!(server.client().ask("x"), "no!");
+    journal.wait_for("ended filtered, sent 3");
 }

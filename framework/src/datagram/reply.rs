@@ -36,37 +36,47 @@ impl ReplyQueue {
         self.waiting.is_empty() && self.held.is_empty()
     }
 
-    /// Takes a reply, unless the guard withholds it or too many wait. Returns how many bytes were taken.
-    fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) -> usize {
+    /// Takes a reply, unless the guard withholds it or too many wait.
+    fn push(&mut self, reply: &Outgoing<'_>, unsent: &mut Unsent) -> Result<(), SendError> {
         let Outgoing { bytes, peer, from } = *reply;
         if !self.guard.may_send(peer, Print::of(bytes)) {
-            unsent.0.push((peer.clone(), None));
-        } else if self.waiting.len() >= MOST_WAITING
-            || self.waiting.bytes() + bytes.len() > MOST_BYTES
-        {
-            unsent.refused(peer, io::ErrorKind::WouldBlock.into());
-        } else {
-            self.waiting.push(bytes, peer, from);
-            return bytes.len();
+            unsent.withheld(peer);
+            return Err(SendError::Withheld);
         }
-        0
+        let bytes_then = self.waiting.bytes() + bytes.len();
+        if self.waiting.len() >= MOST_WAITING || bytes_then > MOST_BYTES {
+            unsent.refused(peer, io::ErrorKind::WouldBlock.into());
+            return Err(SendError::Full);
+        }
+        self.waiting.push(bytes, peer, from);
+        Ok(())
     }
 
     /// Sends what waits, as far as it is taken now. A reply that the system refuses is skipped: the
-    /// others leave.
-    fn flush(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
+    /// others leave. Returns what became of the last one.
+    fn flush(
+        &mut self,
+        socket: &DatagramSocket,
+        core: &Core,
+        unsent: &mut Unsent,
+    ) -> Result<(), SendError> {
         if socket.fills_up_by_peer() {
-            self.flush_by_peer(socket, core, unsent);
+            self.flush_by_peer(socket, core, unsent)
         } else {
-            self.flush_in_order(socket, core, unsent);
+            self.flush_in_order(socket, core, unsent)
         }
     }
 
-    fn flush_in_order(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
+    fn flush_in_order(
+        &mut self,
+        socket: &DatagramSocket,
+        core: &Core,
+        unsent: &mut Unsent,
+    ) -> Result<(), SendError> {
         if self.blocked || self.waiting.is_empty() {
-            return;
+            return Ok(());
         }
-        let mut done = 0;
+        let (mut done, mut last) = (0, Ok(()));
         {
             let waiting: Vec<Outgoing<'_>> = self.waiting.iter().collect();
             while done < waiting.len() {
@@ -80,6 +90,9 @@ impl ReplyQueue {
                         break;
                     }
                     Err(error) => {
+                        if done + 1 == waiting.len() {
+                            last = Err(why(&error));
+                        }
                         unsent.refused(waiting[done].peer, error);
                         done += 1;
                     }
@@ -87,18 +100,25 @@ impl ReplyQueue {
             }
         }
         self.waiting.forget(done);
+        last
     }
 
     /// A peer that takes nothing now is passed over: it alone waits.
-    fn flush_by_peer(&mut self, socket: &DatagramSocket, core: &Core, unsent: &mut Unsent) {
+    fn flush_by_peer(
+        &mut self,
+        socket: &DatagramSocket,
+        core: &Core,
+        unsent: &mut Unsent,
+    ) -> Result<(), SendError> {
         if self.is_empty() {
-            return;
+            return Ok(());
         }
         let now = core.clock.now();
         let until = now.after(Core::span(core.live.write_timeout()));
         let mut send = |reply: &Outgoing<'_>| socket.send(&[*reply]).1;
         let mut by = Send { send: &mut send, unsent };
         let mut sent = self.held.send_due(now, &mut by);
+        let mut last = Ok(());
         for reply in self.waiting.iter() {
             let peer = reply.peer;
             sent += self.held.send_to(peer, now, &mut by);
@@ -106,18 +126,29 @@ impl ReplyQueue {
                 true => Err(io::ErrorKind::WouldBlock.into()),
                 false => (by.send)(&reply),
             };
+            last = Ok(());
             match result {
                 Ok(()) => sent += 1,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.held.keep(&reply, now, until) {
-                        by.unsent.refused(peer, error);
-                    }
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && self.held.keep(&reply, now, until) => {}
+                Err(error) => {
+                    last = Err(why(&error));
+                    by.unsent.refused(peer, error);
                 }
-                Err(error) => by.unsent.refused(peer, error),
             }
         }
         self.waiting.clear();
         core.events.counters.datagrams_sent(sent);
+        last
+    }
+}
+
+/// Why a datagram was not taken.
+fn why(error: &io::Error) -> SendError {
+    match error.raw_os_error() {
+        Some(errno) if error.kind() != io::ErrorKind::WouldBlock => SendError::Refused(errno),
+        _ => SendError::Full,
     }
 }
 
@@ -127,6 +158,10 @@ impl ReplyQueue {
 pub(super) struct Unsent(Vec<(Address, Option<io::Error>)>);
 
 impl Unsent {
+    fn withheld(&mut self, peer: &Address) {
+        self.0.push((peer.clone(), None));
+    }
+
     pub(super) fn refused(&mut self, peer: &Address, error: io::Error) {
         self.0.push((peer.clone(), Some(error)));
     }
@@ -137,18 +172,6 @@ impl Unsent {
                 None => core.events.emit(&Event::ReplyWithheld { peer, listener }),
                 Some(error) => core.events.emit(&Event::ReplyFailed { peer, listener, error }),
             }
-        }
-    }
-
-    /// What became of the datagram that was queued last, for this peer. What others had waiting may have
-    /// failed as well.
-    fn of_the_last(&self, peer: &Address) -> Result<(), SendError> {
-        match self.0.last() {
-            Some((to, Some(error))) if to == peer => match error.raw_os_error() {
-                Some(errno) => Err(SendError::Refused(errno)),
-                None => Err(SendError::Full),
-            },
-            _ => Ok(()),
         }
     }
 }
@@ -171,9 +194,12 @@ impl DatagramListener {
                 queue.guard.heard(peer, print);
             }
             for reply in collected.iter() {
-                taken += queue.push(&reply, unsent);
+                if queue.push(&reply, unsent).is_ok() {
+                    taken += reply.bytes.len();
+                }
                 if queue.waiting.len() >= BATCH {
-                    queue.flush(socket, &self.core, unsent);
+                    // (Whoever's reply was the last: its failure is told of with the others.)
+                    drop(queue.flush(socket, &self.core, unsent));
                 }
             }
         });
@@ -183,7 +209,7 @@ impl DatagramListener {
 
     /// Sends what waits.
     pub(crate) fn flush_replies(&self) {
-        self.with_replies(|queue, socket, unsent| queue.flush(socket, &self.core, unsent));
+        self.with_replies(|queue, socket, unsent| drop(queue.flush(socket, &self.core, unsent)));
     }
 
     /// The drain's deadline has passed: what is not taken now is given up. Nobody waits for it any more.
@@ -198,49 +224,52 @@ impl DatagramListener {
     pub(crate) fn unblocked(&self) {
         self.with_replies(|queue, socket, unsent| {
             queue.blocked = false;
-            queue.flush(socket, &self.core, unsent);
+            drop(queue.flush(socket, &self.core, unsent));
         });
     }
 
-    /// Acts on the queue. What was not sent is told of once its lock is released.
-    fn with_replies(
+    /// Acts on the queue, unless its socket is closed. What was not sent is told of once its lock is
+    /// released.
+    fn with_replies<T>(
         &self,
-        act: impl FnOnce(&mut ReplyQueue, &DatagramSocket, &mut Unsent),
-    ) -> Unsent {
+        act: impl FnOnce(&mut ReplyQueue, &DatagramSocket, &mut Unsent) -> T,
+    ) -> Option<T> {
         let mut unsent = Unsent::default();
-        let mut next_try = None;
-        if let Some(socket) = self.socket() {
-            let mut queue = self.replies.lock();
-            act(&mut queue, &socket, &mut unsent);
-            next_try = queue.held.next_try();
-        }
+        let socket = self.socket()?;
+        let mut queue = self.replies.lock();
+        let outcome = act(&mut queue, &socket, &mut unsent);
+        let next_try = queue.held.next_try();
+        drop(queue);
         if let (Some(at), Some(post)) = (next_try, self.settings.post.upgrade()) {
             post.try_again(self.index, at);
         }
         unsent.tell(&self.core, &self.address);
-        unsent
+        Some(outcome)
     }
 }
 
 impl DatagramOutlet for DatagramListener {
     /// Sends one datagram now, behind what waits already.
     fn send(&self, bytes: &[u8], peer: &Address, from: Option<IpAddr>) -> Result<(), SendError> {
-        let unsent = self.with_replies(|queue, socket, unsent| {
-            queue.push(&Outgoing { bytes, peer, from }, unsent);
-            queue.flush(socket, &self.core, unsent);
+        let sent = self.with_replies(|queue, socket, unsent| {
+            let taken = queue.push(&Outgoing { bytes, peer, from }, unsent);
+            let last = queue.flush(socket, &self.core, unsent);
+            taken.and(last)
         });
-        unsent.of_the_last(peer)
+        sent.unwrap_or(Err(SendError::Closed))
     }
 
     /// Queues one datagram. It leaves when a batch is together, or at the next flush.
     fn queue(&self, bytes: &[u8], peer: &Address, from: Option<IpAddr>) -> Result<(), SendError> {
-        let unsent = self.with_replies(|queue, socket, unsent| {
-            queue.push(&Outgoing { bytes, peer, from }, unsent);
-            if queue.waiting.len() >= BATCH {
-                queue.flush(socket, &self.core, unsent);
+        let sent = self.with_replies(|queue, socket, unsent| {
+            let taken = queue.push(&Outgoing { bytes, peer, from }, unsent);
+            if queue.waiting.len() < BATCH {
+                return taken;
             }
+            let last = queue.flush(socket, &self.core, unsent);
+            taken.and(last)
         });
-        unsent.of_the_last(peer)
+        sent.unwrap_or(Err(SendError::Closed))
     }
 
     fn flush(&self) {

@@ -37,7 +37,7 @@ impl Turn<'_> {
         if let Verdict::RejectWith(bytes) = verdict {
             let peer = &self.session.line.peer;
             self.desk.replies.push(bytes, peer.address(), peer.reached());
-            self.listener.commit(&mut self.desk.replies, None);
+            self.session.sent += self.listener.commit(&mut self.desk.replies, None) as u64;
         }
         self.end(CloseReason::Filtered);
     }

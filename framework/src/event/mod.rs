@@ -301,7 +301,8 @@ pub struct Traffic {
     /// Bytes that were read of it. What arrived and was never read is not among them.
     pub received: u64,
     /// Bytes that the kernel took for it, whoever sent them: replies, framing, remotes. Of a session: the
-    /// bytes of the datagrams that were let out.
+    /// bytes of the datagrams that were let out: neither withheld nor refused when they were handed over. (What the
+    /// system refuses later, or a peer never takes, is counted by [`Stats::replies_failed`](crate::Stats::replies_failed).)
     pub sent: u64,
     /// From its first event to its end, in steps of a millisecond.
     pub lasted: Duration,

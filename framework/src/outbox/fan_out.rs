@@ -60,8 +60,8 @@ pub struct FanOut {
     pub unframed: usize,
     /// Why, once for each listener with such members.
     pub errors: Vec<EncodeError>,
-    /// Members to whom the system refused to send it. (Over datagrams only, and only as far as it was
-    /// tried at once.)
+    /// Members to whom the system refused to send it, as far as it was tried at once, or for whom it was
+    /// withheld since they send back what they are sent. (Over datagrams only.)
     pub refused: usize,
 }
 

@@ -102,6 +102,9 @@ pub enum SendError {
     Full,
     /// The framing cannot carry it.
     Unencodable(EncodeError),
+    /// Over datagrams: the peer sends back what it is sent, which looks like a loop, and is broken by
+    /// withholding this one. The next is taken.
+    Withheld,
     /// It is longer than a datagram can be, or the system refused to send it: its error number.
     Refused(i32),
 }
@@ -117,8 +120,8 @@ impl SendError {
     #[must_use]
     pub const fn fault(&self) -> Fault {
         match self {
-            // It left, or it does not read what waits for it.
-            Self::Closed | Self::Full => Fault::Peer,
+            // It left, does not read what waits for it, or sends all of it back.
+            Self::Closed | Self::Full | Self::Withheld => Fault::Peer,
             Self::Unencodable(why) => why.fault(),
             Self::Refused(errno::TOO_LONG) => Fault::Caller,
             Self::Refused(_) => Fault::System,
@@ -131,6 +134,7 @@ impl fmt::Display for SendError {
         match self {
             Self::Closed => f.write_str("the peer is gone"),
             Self::Full => f.write_str("as much waits for the peer as may"),
+            Self::Withheld => f.write_str("withheld: the peer sends back what it is sent"),
             Self::Unencodable(why) => fmt::Display::fmt(why, f),
             Self::Refused(errno) => {
                 write!(f, "not sent: {}", std::io::Error::from_raw_os_error(*errno))
