@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use harness::{Client, Journal, On, PATIENCE, Running, Script, eventually, matrix, socket_path};
 use rustix::net::SocketAddrUnix;
 use socket2::{Domain, SockAddr, Socket, Type};
-use switchboard::{CloseReason, ErrorKind, Event, Framing, Listen, Next, Server, handler_fn};
+use switchboard::{
+    CloseReason, ErrorKind, Event, Framing, Listen, Next, SendError, Server, handler_fn,
+};
 
 matrix! {
     a_file_that_a_dead_server_left_is_replaced: [unix unixgram];
@@ -27,6 +29,7 @@ matrix! {
     a_sender_without_a_name_has_a_session_for_each_datagram: [unixgram];
     a_peer_that_does_not_read_its_datagrams_delays_nobody: [unixgram];
     replies_beyond_a_peers_queue_arrive_once_it_reads: [unixgram];
+    a_peer_whose_own_queue_is_full_is_full_to_its_remote: [unixgram];
     a_long_reply_arrives_whole: [unix];
     a_path_that_fills_the_whole_address_is_refused: [unix unixgram];
     a_peer_whose_path_fills_the_whole_address_harms_nobody: [unix unixgram];
@@ -206,6 +209,25 @@ fn replies_beyond_a_peers_queue_arrive_once_it_reads(on: On) {
         assert_eq!(client.hear(), n.to_string());
     }
     assert_eq!(server.stats().replies_failed, 0);
+}
+
+fn a_peer_whose_own_queue_is_full_is_full_to_its_remote(on: On) {
+    let (give, take) = crossbeam_channel::bounded(1);
+    let script = Script::new(&Journal::default()).handle(move |_, cx| {
+        give.send(cx.remote()).map_err(std::io::Error::other)?;
+        Ok(Next::Continue)
+    });
+    let server = on.play(script);
+    let name = server.addresses()[0].unix_name().expect("a name").path().expect("a path");
+    // The first one takes all the room for replies that wait, so that the other one has its own queue
+    // alone. (Of a socket that is connected to the server's that queue has no end.)
+    let stuck = ["stuck", "stuck too"].map(|name| UnixDatagram::bind(socket_path(name)));
+    for stuck in stuck.iter().map(|stuck| stuck.as_ref().expect("bound")) {
+        stuck.send_to(b"x", name).expect("sent");
+        let remote = take.recv_timeout(PATIENCE).expect("a remote");
+        let mut sent = (0..5_000).map(|number| remote.send(format!("message {number}")));
+        assert_eq!(sent.find_map(Result::err), Some(SendError::Full));
+    }
 }
 
 fn a_long_reply_arrives_whole(on: On) {

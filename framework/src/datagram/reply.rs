@@ -139,8 +139,10 @@ impl Unsent {
     fn of_the_last(&self, peer: &Address) -> Result<(), SendError> {
         match self.0.last() {
             Some((to, Some(error))) if to == peer => match error.raw_os_error() {
-                Some(errno) => Err(SendError::Refused(errno)),
-                None => Err(SendError::Full),
+                Some(errno) if error.kind() != io::ErrorKind::WouldBlock => {
+                    Err(SendError::Refused(errno))
+                }
+                _ => Err(SendError::Full),
             },
             _ => Ok(()),
         }
