@@ -14,7 +14,9 @@ use std::time::Duration;
 use harness::{Client, Journal, On, PATIENCE, Running, Script, eventually, matrix, socket_path};
 use rustix::net::SocketAddrUnix;
 use socket2::{Domain, SockAddr, Socket, Type};
-use switchboard::{CloseReason, ErrorKind, Event, Framing, Listen, Next, Server, handler_fn};
+use switchboard::{
+    CloseReason, ErrorKind, Event, Framing, Listen, Next, SendError, Server, handler_fn,
+};
 
 matrix! {
     a_file_that_a_dead_server_left_is_replaced: [unix unixgram];
@@ -30,6 +32,7 @@ matrix! {
     replies_beyond_a_peers_queue_arrive_once_it_reads: [unixgram];
     replies_that_nobody_reads_are_given_up_at_a_drains_deadline: [unixgram];
     a_peer_that_asks_and_never_reads_takes_no_room_from_others: [unixgram];
+    a_peer_whose_own_queue_is_full_is_full_to_its_remote: [unixgram];
     a_long_reply_arrives_whole: [unix];
     a_path_that_fills_the_whole_address_is_refused: [unix unixgram];
     a_peer_whose_path_fills_the_whole_address_harms_nobody: [unix unixgram];
@@ -287,6 +290,24 @@ fn a_peer_that_asks_and_never_reads_takes_no_room_from_others(on: On) {
     // What was kept for it is there, in order, once it reads.
     assert_eq!(deaf.hear(), "deaf 0 0");
     assert_eq!(deaf.hear(), "deaf 0 1");
+}
+
+fn a_peer_whose_own_queue_is_full_is_full_to_its_remote(on: On) {
+    let (give, take) = crossbeam_channel::bounded(1);
+    let script = Script::new(&Journal::default()).handle(move |_, cx| {
+        give.send(cx.remote()).map_err(std::io::Error::other)?;
+        Ok(Next::Continue)
+    });
+    let server = on.play(script);
+    let name = server.addresses()[0].unix_name().expect("a name").path().expect("a path");
+    // (Of a socket that is connected to the server's the peer's own queue has no end.)
+    let stuck = ["stuck", "stuck too"].map(|name| UnixDatagram::bind(socket_path(name)));
+    for stuck in stuck.iter().map(|stuck| stuck.as_ref().expect("bound")) {
+        stuck.send_to(b"x", name).expect("sent");
+        let remote = take.recv_timeout(PATIENCE).expect("a remote");
+        let mut sent = (0..5_000).map(|number| remote.send(format!("message {number}")));
+        assert_eq!(sent.find_map(Result::err), Some(SendError::Full));
+    }
 }
 
 fn a_long_reply_arrives_whole(on: On) {

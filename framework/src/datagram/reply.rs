@@ -215,7 +215,7 @@ impl DatagramListener {
     /// The drain's deadline has passed: what is not taken now is given up. Nobody waits for it any more.
     pub(crate) fn give_up_replies(&self) {
         self.with_replies(|queue, socket, unsent| {
-            queue.flush(socket, &self.core, unsent);
+            drop(queue.flush(socket, &self.core, unsent));
             queue.held.give_up(unsent);
         });
     }

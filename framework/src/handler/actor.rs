@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::handler::{Handler, StreamHandler, isolated};
+use crate::handler::{Handler, StreamHandler, discard, isolated};
 use crate::peer::Peer;
 use crate::reason::CloseReason;
 
@@ -43,7 +43,8 @@ impl<H: Finish + ?Sized> Actor<H> {
     pub(crate) fn make(&mut self, peer: &Peer) -> Result<(), CloseReason> {
         if let Self::Promised(factory) = self {
             let made = isolated(|| Ok(factory(peer)))?;
-            *self = Self::Made(made);
+            // This may be the last that was left of a factory which another one has replaced.
+            discard(std::mem::replace(self, Self::Made(made)));
         }
         Ok(())
     }
@@ -82,5 +83,39 @@ impl<H: Finish + ?Sized> Actor<H> {
             }
             Ok(())
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::Address;
+
+    /// Panics when it is dropped.
+    struct Dies;
+
+    impl Drop for Dies {
+        fn drop(&mut self) {
+            panic!("planned");
+        }
+    }
+
+    struct Idle;
+
+    impl Finish for Idle {
+        fn finished(&mut self, _reason: &CloseReason) {}
+    }
+
+    #[test]
+    fn a_replaced_factory_that_panics_at_its_end_harms_nobody() {
+        let dies = Dies;
+        let factory: Factory<Idle> = Arc::new(move |_| {
+            let _dies = &dies;
+            Box::new(Idle)
+        });
+        let addr = Address::Udp(([127, 0, 0, 1], 1).into());
+        let mut actor = Actor::Promised(factory);
+        assert_eq!(actor.make(&Peer::new(addr.clone(), addr)), Ok(()));
+        assert!(actor.handler().is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! A handle to one peer that any thread may keep: it sends, never blocks, and is harmless afterwards.
 
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use crate::codec::{EncodeError, Framing};
 use crate::fault::Fault;
@@ -137,13 +137,49 @@ impl fmt::Display for SendError {
             Self::Withheld => f.write_str("withheld: the peer sends back what it is sent"),
             Self::Unencodable(why) => fmt::Display::fmt(why, f),
             Self::Refused(errno) => {
-                write!(f, "not sent: {}", std::io::Error::from_raw_os_error(*errno))
+                write!(f, "not sent: {}", io::Error::from_raw_os_error(*errno))
             }
         }
     }
 }
 
 impl std::error::Error for SendError {}
+
+/// For `?` in a callback, whose errors are [`io::Error`]s. The kind says which one it was, and the error
+/// itself is inside.
+///
+/// | | kind |
+/// |---|---|
+/// | `Closed` | `BrokenPipe` |
+/// | `Full` | `WouldBlock` |
+/// | `Unencodable` | `InvalidInput` |
+/// | `Refused` | that of the error number |
+///
+/// ```
+/// use switchboard::{Next, SendError, handler_fn, testing};
+///
+/// let mut client = testing::connect(handler_fn(|message, cx| {
+///     cx.remote().send(message)?;
+///     Ok(Next::Continue)
+/// }));
+/// client.send("hello");
+/// assert_eq!(client.received(), "hello");
+///
+/// let error = std::io::Error::from(SendError::Closed);
+/// assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
+/// assert_eq!(error.downcast::<SendError>().ok(), Some(SendError::Closed));
+/// ```
+impl From<SendError> for io::Error {
+    fn from(why: SendError) -> Self {
+        let kind = match &why {
+            SendError::Closed => io::ErrorKind::BrokenPipe,
+            SendError::Full | SendError::Withheld => io::ErrorKind::WouldBlock,
+            SendError::Unencodable(_) => io::ErrorKind::InvalidInput,
+            SendError::Refused(errno) => Self::from_raw_os_error(*errno).kind(),
+        };
+        Self::new(kind, why)
+    }
+}
 
 impl From<EncodeError> for SendError {
     fn from(why: EncodeError) -> Self {
@@ -231,5 +267,21 @@ mod tests {
         assert_eq!(SendError::Closed.fault(), Fault::Peer);
         let unencodable = SendError::from(EncodeError::TooLong { len: 2, max: 1 });
         assert_eq!(unencodable.fault(), Fault::Caller);
+    }
+
+    #[test]
+    fn as_an_error_of_a_callback_it_has_a_kind_and_says_the_same() {
+        let unencodable = SendError::from(EncodeError::TooLong { len: 2, max: 1 });
+        for (why, kind) in [
+            (SendError::Closed, io::ErrorKind::BrokenPipe),
+            (SendError::Full, io::ErrorKind::WouldBlock),
+            (unencodable, io::ErrorKind::InvalidInput),
+            // EPERM
+            (SendError::Refused(1), io::ErrorKind::PermissionDenied),
+        ] {
+            let error = io::Error::from(why.clone());
+            assert_eq!((error.kind(), error.to_string()), (kind, why.to_string()));
+            assert_eq!(error.downcast::<SendError>().ok(), Some(why));
+        }
     }
 }
