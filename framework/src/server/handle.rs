@@ -115,6 +115,12 @@ impl ServerHandle {
     /// half a second at most; on a thread that runs a handler of this server it returns at once. Twice is
     /// as good as once.
     ///
+    /// `Ok` means that nobody is let in any more beside those who had connected. A listener may still be
+    /// [`Suspending`](crate::ListenerState::Suspending), as at a full server with clients that are queued,
+    /// or after a call from a handler: then whoever connects gets no answer, until it is refused or the
+    /// server resumed. A client whose `connect` has succeeded is not reset, unless the last packet of its
+    /// handshake takes longer than 0.2 s to come here.
+    ///
     /// ```
     /// use std::net::TcpStream;
     /// use switchboard::{Next, Server, ServerStage, handler_fn};
@@ -133,7 +139,11 @@ impl ServerHandle {
     /// ```
     ///
     /// # Errors
-    /// The server is being drained or has ended ([`ErrorKind::Over`](crate::ErrorKind::Over)).
+    /// The server is being drained or has ended ([`ErrorKind::Over`](crate::ErrorKind::Over)); or the system
+    /// does not let a listener turn newcomers away ([`ErrorKind::System`](crate::ErrorKind::System), and
+    /// [`Error::address`](crate::Error::address) says which): it lets them in as before, the others do not,
+    /// and this may be called again. If that is found out only after this call has returned, it is an event
+    /// ([`Event::SuspendFailed`](crate::Event::SuspendFailed)) alone.
     pub fn suspend(&self) -> Result<()> {
         self.engine.suspend()
     }
