@@ -101,7 +101,8 @@ impl ServerHandle {
     /// Connections that are open go on. Clients whose `connect` had succeeded before are let in and served.
     ///
     /// Unix sockets, and sockets that the program has bound itself, cannot refuse and listen again: there
-    /// newcomers connect, and wait in the system's queue until it is resumed.
+    /// newcomers connect, and wait in the system's queue until it is resumed or drained; then they are
+    /// served. Such a listener is [`Holding`](crate::ListenerState::Holding).
     ///
     /// Datagrams: no new session begins; sessions that are there go on. Whatever strangers send, and
     /// everything that a [`DatagramHandler`](crate::DatagramHandler) would get, is dropped and counted as
@@ -173,6 +174,9 @@ impl ServerHandle {
     /// Begins to drain the server and returns at once: nobody new is let in beside those who are queued
     /// already, everybody is told, and what has not ended after `within` is ended. A second call can only
     /// bring that deadline forward.
+    ///
+    /// The observers are told first. If another thread tells them of something like that at this moment, it
+    /// tells of this as well, and begins the drain.
     pub fn begin_drain(&self, within: Duration) {
         self.engine.begin_drain(within);
     }

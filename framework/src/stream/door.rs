@@ -14,7 +14,8 @@ pub(crate) enum Door {
     /// The server is suspended, and whoever was on the way still gets in. Not before one instant, at the
     /// other whoever has not completed its handshake, and once nobody is queued, it is shut.
     Closing { from: Moment, until: Moment },
-    /// The server is suspended: nobody listens, and the port is kept.
+    /// The server is suspended: the socket does not listen and keeps its port, or, where it could not
+    /// listen again, nobody accepts from it.
     Shut,
     /// The socket is broken: its error number.
     Failed(i32),
