@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use harness::{
     Client, Gate, Journal, On, PATIENCE, Running, Script, assert_conserved, eventually,
-    listening_socket, matrix,
+    listening_socket, matrix, socket_path,
 };
 use parking_lot::Mutex;
 use socket2::{SockFilter, SockRef};
 use switchboard::{
-    Datagram, DatagramHandler, ErrorKind, Listen, ListenerState, Next, Replies, Server,
+    Datagram, DatagramHandler, ErrorKind, Framing, Listen, ListenerState, Next, Replies, Server,
     ServerHandle, ServerStage, handler_fn,
 };
 
@@ -37,6 +37,8 @@ matrix! {
     a_session_that_ends_is_not_followed_by_another: [udp unixgram];
     ten_cycles_under_load_reset_nobody: [tcp];
     ten_cycles_under_load_keep_the_sums: [udp];
+    newcomers_wait_where_they_cannot_be_refused_and_are_served_then: [tcp unix];
+    a_drain_serves_those_who_wait_where_they_cannot_be_refused: [tcp unix];
     one_at_a_time_is_suspended_as_well: [tcp udp unixgram];
 }
 
@@ -472,6 +474,65 @@ fn one_at_a_time_is_suspended_as_well(on: On) {
     client.say("x");
     bound.serve_one(PATIENCE).expect("nothing is refused");
     assert_eq!(client.hear(), "X");
+}
+
+/// A server at a Unix socket, or at one that the program has bound: there nobody can be refused.
+fn holding(on: On, script: Script) -> Running {
+    let server = script.server().concurrency(on.concurrency).framing(Framing::lines());
+    Running::of(if on.is_unix() {
+        server.unix(socket_path("holding"))
+    } else {
+        #[expect(clippy::disallowed_methods, reason = "it is the program's own")]
+        let own = TcpListener::bind("127.0.0.1:0");
+        server.listen(own.expect("a port"))
+    })
+}
+
+/// Clients who connect to a suspended server, and what they say is not heard.
+#[track_caller]
+fn waiting(server: &Running, stays: &mut Client) -> Vec<Client> {
+    let mut wait: Vec<Client> = (0..3).map(|_| server.client()).collect();
+    wait.iter_mut().for_each(|client| client.say("x"));
+    assert_eq!(stays.ask("still here"), "STILL HERE");
+    assert_eq!(server.stats().connections_accepted, 1);
+    is_in_state(server, &ListenerState::Holding);
+    wait
+}
+
+fn newcomers_wait_where_they_cannot_be_refused_and_are_served_then(on: On) {
+    let journal = Journal::default();
+    let server = holding(on, Script::new(&journal));
+    let mut stays = server.client();
+    assert_eq!(stays.ask("x"), "X");
+    server.suspend().expect("it runs");
+    let line = server.status().listeners[0].to_string();
+    assert!(line.ends_with(" holding"), "{line}");
+    let mut wait = waiting(&server, &mut stays);
+    server.resume().expect("it was suspended");
+    is_in_state(&server, &ListenerState::Accepting);
+    wait.iter_mut().for_each(|client| assert_eq!(client.hear(), "X"));
+    assert_eq!(server.client().ask("new"), "NEW");
+    assert_eq!(stays.ask("old"), "OLD");
+    // And once more.
+    server.suspend().expect("it runs");
+    is_in_state(&server, &ListenerState::Holding);
+    let mut late = server.client();
+    server.resume().expect("it was suspended");
+    assert_eq!(late.ask("y"), "Y");
+}
+
+fn a_drain_serves_those_who_wait_where_they_cannot_be_refused(on: On) {
+    let journal = Journal::default();
+    let server = holding(on, Script::new(&journal));
+    let mut stays = server.client();
+    assert_eq!(stays.ask("x"), "X");
+    server.suspend().expect("it runs");
+    let mut wait = waiting(&server, &mut stays);
+    let report = server.drain(PATIENCE);
+    assert_eq!((report.forced, report.stuck), (0, 0), "{report}");
+    wait.iter_mut().for_each(|client| assert_eq!(client.hear(), "X"));
+    assert_eq!(server.stats().connections_accepted, 4);
+    is_in_state(&server, &ListenerState::Closed);
 }
 
 struct Echo;

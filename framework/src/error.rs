@@ -84,6 +84,11 @@ impl Error {
         }
     }
 
+    pub(crate) fn suspend(what: impl fmt::Display, source: io::Error) -> Self {
+        let (address, source) = (Some(what.to_string()), Some(source));
+        Self { doing: format!("cannot suspend {what}"), kind: ErrorKind::System, address, source }
+    }
+
     pub(crate) fn config(what: impl Into<String>) -> Self {
         Self { doing: what.into(), kind: ErrorKind::Config, address: None, source: None }
     }
@@ -191,5 +196,8 @@ mod tests {
         let refused = Error::system("cannot make a poller", io::ErrorKind::OutOfMemory.into());
         assert_eq!((refused.fault(), refused.address()), (Fault::System, None));
         assert_eq!(refused.doing(), "cannot make a poller");
+        let open = Error::suspend("tcp://x:1", io::ErrorKind::OutOfMemory.into());
+        assert_eq!((open.kind(), open.address()), (ErrorKind::System, Some("tcp://x:1")));
+        assert_eq!(open.doing(), "cannot suspend tcp://x:1");
     }
 }

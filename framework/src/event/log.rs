@@ -75,6 +75,7 @@ fn classify(event: &Event<'_>, errors: HandlerErrors) -> (Kind, Level) {
         | Event::Drained { .. } => (Kind::Server, Level::Info),
         Event::ListenerStopped { .. } => (Kind::Server, Level::Debug),
         Event::DescriptorsShort { .. }
+        | Event::SuspendFailed { .. }
         | Event::SmallReceiveBuffer { .. }
         | Event::Stuck { .. }
         | Event::TickStuck { .. } => (Kind::Server, Level::Warn),

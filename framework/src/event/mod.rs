@@ -95,9 +95,17 @@ pub enum Event<'a> {
         /// connection's affair.
         rest: Option<Duration>,
     },
-    /// A listening socket is broken: nobody is accepted from it any more. [`Event::ListenerStopped`]
+    /// A listening socket is broken, or was suspended and cannot be listened to again for a drain: nobody
+    /// is accepted from it any more. [`Event::ListenerStopped`]
     /// follows, once no other socket shares its port.
     ListenerFailed {
+        /// The listener.
+        address: &'a Address,
+        /// Why.
+        error: &'a io::Error,
+    },
+    /// The server is suspended, but not this listener: it lets newcomers in as before.
+    SuspendFailed {
         /// The listener.
         address: &'a Address,
         /// Why.

@@ -17,6 +17,7 @@ impl<'a> Event<'a> {
             Self::SmallReceiveBuffer { .. } => "small-receive-buffer",
             Self::AcceptFailed { .. } => "accept-failed",
             Self::ListenerFailed { .. } => "listener-failed",
+            Self::SuspendFailed { .. } => "suspend-failed",
             Self::Full { .. } => "full",
             Self::Suspended => "suspended",
             Self::Resumed => "resumed",
@@ -176,6 +177,9 @@ impl Event<'_> {
             }
             Self::ListenerFailed { address, error } => {
                 write!(f, "{address}: the listener is broken: {error}; nobody is accepted there")
+            }
+            Self::SuspendFailed { address, error } => {
+                write!(f, "{address}: not suspended: {error}; newcomers are let in")
             }
             Self::Suspended => f.write_str("suspended: newcomers are turned away"),
             Self::Resumed => f.write_str("resumed: newcomers are let in again"),

@@ -150,7 +150,8 @@
 //! # 7. A drain resets nobody
 //!
 //! No client whose `connect` had succeeded is reset by a drain: whoever is queued is let in and served, what has arrived is
-//! answered, everybody is told, and then the sockets are closed. The same is true of [`ServerHandle::suspend`].
+//! answered, everybody is told, and then the sockets are closed. The same is true of [`ServerHandle::suspend`],
+//! except for a client so far away that the last packet of its handshake takes longer than 0.2 s.
 //!
 //! Not promised beyond the connection limit and the deadline: whoever finds no room in time, or has not left by the
 //! deadline, is ended. A sender of datagrams hears nothing when the server goes; what had arrived is handled.

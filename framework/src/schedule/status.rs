@@ -132,8 +132,11 @@ pub enum ListenerState {
     },
     /// The server is suspended. Who was queued then is let in, who comes now is not.
     Suspending,
-    /// The server is suspended: they are refused, and the port is kept.
+    /// The server is suspended: they are refused, and the port is kept. (Datagrams of strangers are dropped.)
     Suspended,
+    /// The server is suspended, and this socket, a Unix socket or one that was taken over, cannot refuse:
+    /// they connect, and wait in the kernel's queue until the server is resumed or drained.
+    Holding,
     /// The server is being drained: only those who were queued before are taken.
     Draining,
     /// Its socket is broken, for this reason: they are refused, and will be.
@@ -215,6 +218,7 @@ impl fmt::Display for ListenerState {
             }
             Self::Suspending => "suspending",
             Self::Suspended => "suspended",
+            Self::Holding => "holding",
             Self::Draining => "draining",
             Self::Failed(reason) => return write!(f, "failed: {reason}"),
             Self::Closed => "closed",
@@ -288,6 +292,9 @@ impl Engine {
             (Door::Closed, _) => ListenerState::Closed,
             _ if self.core.is_draining() => ListenerState::Draining,
             (Door::Closing { .. }, _) => ListenerState::Suspending,
+            (Door::Shut, _) if listener.socket().is_some_and(|socket| !socket.can_refuse()) => {
+                ListenerState::Holding
+            }
             (Door::Shut, _) => ListenerState::Suspended,
             (Door::Open, _) if !self.is_served() => ListenerState::Waiting,
             (Door::Open, Rest::Failed { errno, until, .. }) => self.resting(errno, until),
@@ -322,7 +329,7 @@ fn worst(states: impl Iterator<Item = ListenerState>) -> Option<ListenerState> {
         ListenerState::Accepting => 1,
         ListenerState::Waiting => 2,
         ListenerState::Draining => 3,
-        ListenerState::Suspended => 4,
+        ListenerState::Suspended | ListenerState::Holding => 4,
         // Not all of them refuse yet.
         ListenerState::Suspending => 5,
         ListenerState::Full => 6,

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::schedule::engine::Engine;
 use crate::schedule::token::Token;
 use crate::stream::door::Door;
@@ -39,6 +40,7 @@ impl Engine {
     pub(crate) fn suspend(&self) -> Result<()> {
         let now = self.core.clock.now();
         let span = (now.after(UNSEEN), now.after(HANDSHAKE));
+        let mut failures = Vec::new();
         {
             let _one_at_a_time = self.adjusting.lock();
             self.refuse_when_draining("suspended")?;
@@ -46,17 +48,29 @@ impl Engine {
                 self.herald.suspended();
             }
             for listener in &self.sources.streams {
-                if let Some(socket) = listener.socket() {
-                    listener.door.begin_closing(span, || turn_away(&socket));
+                if let Some(socket) = listener.socket()
+                    && let Err(error) = listener.door.begin_closing(span, || turn_away(&socket))
+                {
+                    failures.push((&listener.address, error));
                 }
             }
         }
         self.tell_news();
+        for (address, error) in &failures {
+            self.core.events.emit(&Event::SuspendFailed { address, error });
+        }
         self.see_to_closing_doors();
         if !self.is_own_turn() {
             self.await_shut_doors(Instant::now() + HANDSHAKE + QUEUED);
         }
-        Ok(())
+        let stuck = self.sources.streams.iter().filter_map(|listener| {
+            let errno = listener.door.stuck()?;
+            Some((&listener.address, io::Error::from_raw_os_error(errno)))
+        });
+        match failures.into_iter().chain(stuck).next() {
+            Some((address, error)) => Err(Error::suspend(address, error)),
+            None => Ok(()),
+        }
     }
 
     /// Lets newcomers in again.
@@ -128,13 +142,18 @@ impl Engine {
         if look_at > now {
             return self.arm(Token::Arrivals(index), look_at);
         }
-        listener.door.shut(now, || {
+        let stop = || {
             if socket.can_refuse() {
                 stop_listening(socket)?;
             }
             self.poller.remove(socket);
             Ok(())
-        });
+        };
+        if let Err(error) = listener.door.shut(now, stop, || pass_new(socket)) {
+            let address = &listener.address;
+            self.core.events.emit(&Event::SuspendFailed { address, error: &error });
+            self.arm_listener(index);
+        }
         self.doors_have_changed();
     }
 
@@ -177,35 +196,41 @@ impl Engine {
 
     /// A drain lets nobody in beside those who are queued.
     pub(super) fn turn_newcomers_away(&self) {
-        let _nobody_resumes = self.adjusting.lock();
+        let (mut shared, mut failed) = (Vec::new(), Vec::new());
+        let nobody_resumes = self.adjusting.lock();
         for (index, listener) in (0..).zip(&self.sources.streams) {
             let Some(socket) = listener.socket() else { continue };
             if socket.is_shared() {
                 // Those who are queued are left to whoever else has the socket. It would be announced
                 // to us for as long as that one has it.
                 self.poller.remove(&*socket);
-                self.close_arrivals(listener);
+                shared.push(listener);
                 continue;
             }
-            if !socket.can_refuse() && listener.door.state() != Door::Open {
-                // Whoever has come meanwhile is queued, and is served. (If it fails nobody is announced.)
-                drop(self.open_door(index, listener));
+            // Whoever has come to a socket that cannot refuse is queued, and is served.
+            if !socket.can_refuse()
+                && let Err(error) = self.open_door(index, listener)
+            {
+                failed.push((&listener.address, error));
             }
             if listener.door.state() == Door::Open {
                 // If it fails, newcomers are merely accepted for longer.
                 drop(socket.refuse_new());
             }
         }
+        drop(nobody_resumes);
+        for (address, error) in &failed {
+            self.core.events.emit(&Event::ListenerFailed { address, error });
+        }
+        shared.into_iter().for_each(|listener| self.close_arrivals(listener));
     }
 }
 
 /// Turns newcomers away without resetting those who are queued, where it can be taken back; else they
-/// will wait in the kernel's queue.
-fn turn_away(socket: &Listener) {
-    if socket.can_refuse() {
-        // Without the filter newcomers are merely accepted for longer.
-        drop(socket.refuse_new());
-    }
+/// will wait in the kernel's queue. Without the filter whoever comes at the last moment would be reset, so
+/// that the socket goes on listening then.
+fn turn_away(socket: &Listener) -> io::Result<()> {
+    if socket.can_refuse() { socket.refuse_new() } else { Ok(()) }
 }
 
 /// When a closing door with nobody queued is to be looked at again: now, if it can be shut.

@@ -101,7 +101,8 @@ impl ServerHandle {
     /// Connections that are open go on. Clients whose `connect` had succeeded before are let in and served.
     ///
     /// Unix sockets, and sockets that the program has bound itself, cannot refuse and listen again: there
-    /// newcomers connect, and wait in the system's queue until it is resumed.
+    /// newcomers connect, and wait in the system's queue until it is resumed or drained; then they are
+    /// served. Such a listener is [`Holding`](crate::ListenerState::Holding).
     ///
     /// Datagrams: no new session begins; sessions that are there go on. Whatever strangers send, and
     /// everything that a [`DatagramHandler`](crate::DatagramHandler) would get, is dropped and counted as
@@ -114,6 +115,12 @@ impl ServerHandle {
     /// [`Suspending`](crate::ListenerState::Suspending). This call waits until newcomers are refused, for
     /// half a second at most; on a thread that runs a handler of this server it returns at once. Twice is
     /// as good as once.
+    ///
+    /// `Ok` means that nobody is let in any more beside those who had connected. A listener may still be
+    /// [`Suspending`](crate::ListenerState::Suspending), as at a full server with clients that are queued,
+    /// or after a call from a handler: then whoever connects gets no answer, until it is refused or the
+    /// server resumed. A client whose `connect` has succeeded is not reset, unless the last packet of its
+    /// handshake takes longer than 0.2 s to come here.
     ///
     /// ```
     /// use std::net::TcpStream;
@@ -133,7 +140,11 @@ impl ServerHandle {
     /// ```
     ///
     /// # Errors
-    /// The server is being drained or has ended ([`ErrorKind::Over`](crate::ErrorKind::Over)).
+    /// The server is being drained or has ended ([`ErrorKind::Over`](crate::ErrorKind::Over)); or the system
+    /// does not let a listener turn newcomers away ([`ErrorKind::System`](crate::ErrorKind::System), and
+    /// [`Error::address`](crate::Error::address) says which): it lets them in as before, the others do not,
+    /// and this may be called again. If that is found out only after this call has returned, it is an event
+    /// ([`Event::SuspendFailed`](crate::Event::SuspendFailed)) alone.
     pub fn suspend(&self) -> Result<()> {
         self.engine.suspend()
     }
@@ -165,6 +176,9 @@ impl ServerHandle {
     /// bring that deadline forward.
     ///
     /// With [`Duration::ZERO`] nobody is told: it forces everybody at once, as [`stop`](Self::stop) does.
+    ///
+    /// The observers are told first. If another thread tells them of something like that at this moment, it
+    /// tells of this as well, and begins the drain.
     pub fn begin_drain(&self, within: Duration) {
         self.engine.begin_drain(within);
     }
