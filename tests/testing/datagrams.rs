@@ -1,6 +1,7 @@
 //! Datagrams in memory: sessions, the loop guard, the table's bounds, as over UDP.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use switchboard::testing::{self, MemoryServer, Step};
@@ -132,5 +133,23 @@ fn a_raw_handler_is_called_for_everybody() {
 #[test]
 #[should_panic(expected = "HalfClose is for streams")]
 fn a_step_that_datagrams_do_not_have_fails_the_test() {
-    testing::datagrams(Lengths).half_close();
+    testing::datagrams(Lengths).play([Step::HalfClose]);
+}
+
+#[test]
+fn what_datagrams_do_not_have_is_complained_of_by_the_name_that_was_called() {
+    type Does = fn(&mut testing::Client);
+    let steps: [(&str, Does); 5] = [
+        ("half_close", testing::Client::half_close),
+        ("close", testing::Client::close),
+        ("reset", testing::Client::reset),
+        ("stop_reading", testing::Client::stop_reading),
+        ("read_on", testing::Client::read_on),
+    ];
+    for (name, step) in steps {
+        let mut client = testing::datagrams(Lengths);
+        let failed = catch_unwind(AssertUnwindSafe(|| step(&mut client)));
+        let text = failed.expect_err("it fails").downcast::<String>().expect("a text");
+        assert_eq!(*text, format!("Client::{name} is for streams, not for datagrams"));
+    }
 }

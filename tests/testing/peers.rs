@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use switchboard::testing::{End, MemoryServer, Step};
+use switchboard::testing::{self, End, MemoryServer, Step};
 use switchboard::{
     CloseReason, Event, Framing, Group, Next, Overflow, Remote, SendError, Server, handler_fn,
 };
@@ -218,4 +218,26 @@ fn a_handler_in_which_something_goes_wrong_is_seen_to() {
     client.say("fail");
     assert_eq!(client.calls()[1], "handle \"fail\" -> Error: no");
     assert_eq!(client.close_reason(), Some(CloseReason::HandlerErr("no".to_owned())));
+}
+
+/// Whoever is compared with another line sees both.
+#[test]
+fn calls_that_differ_from_what_was_expected_are_shown_as_their_lines() {
+    let mut client = testing::connect(handler_fn(|_, _| Ok(Next::Close)));
+    client.send("hello");
+    let lines = r#"["setup -> Continue", "handle \"hello\" -> Close", "finish done"]"#;
+    assert_eq!(format!("{:?}", client.calls()), lines);
+}
+
+#[test]
+fn a_panic_that_a_test_catches_may_pass_a_server_in_memory_and_its_clients() {
+    let server = MemoryServer::new(generous());
+    let mut client = server.connect();
+    let caught = std::panic::catch_unwind(|| {
+        let other = server.connect();
+        assert!(client.calls().is_empty(), "planned: {other:?}");
+    });
+    assert!(caught.is_err());
+    client.say("5");
+    assert_eq!(client.received().to_string(), "xxxxx");
 }

@@ -163,6 +163,8 @@ impl ServerHandle {
     /// Begins to drain the server and returns at once: nobody new is let in beside those who are queued
     /// already, everybody is told, and what has not ended after `within` is ended. A second call can only
     /// bring that deadline forward.
+    ///
+    /// With [`Duration::ZERO`] nobody is told: it forces everybody at once, as [`stop`](Self::stop) does.
     pub fn begin_drain(&self, within: Duration) {
         self.engine.begin_drain(within);
     }
@@ -186,7 +188,9 @@ impl ServerHandle {
         report
     }
 
-    /// Ends everything at once: a drain without patience.
+    /// Ends everything at once: a drain without patience. Handlers are not asked by
+    /// [`draining`](crate::Handler::draining); whoever is there ends with
+    /// [`CloseReason::Forced`](crate::CloseReason::Forced).
     pub fn stop(&self) -> DrainReport {
         self.drain(Duration::ZERO)
     }

@@ -8,15 +8,18 @@ use crate::codec::FrameError;
 use crate::handler::Next;
 use crate::reason::CloseReason;
 
-/// The bytes of one message. It compares with text and with bytes, and is shown as text, whatever is in
-/// it.
+/// The bytes of one message. It compares with text and with bytes. `Debug` shows all of them as text,
+/// whatever they are; `Display` is the text itself, and what is none becomes `\u{fffd}`.
 ///
 /// ```
 /// use switchboard::testing::Message;
 ///
 /// let message = Message::from(b"caf\xc3\xa9\n".to_vec());
 /// assert_eq!(message, "café\n");
+/// assert_eq!(message, format!("caf{}\n", 'é'));
+/// assert_eq!(message, Message::from("café\n"));
 /// assert_eq!(format!("{message:?}"), r#""caf\xc3\xa9\n""#);
+/// assert_eq!(message.to_string(), "café\n");
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Message(Vec<u8>);
@@ -41,6 +44,12 @@ impl From<Vec<u8>> for Message {
     }
 }
 
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+}
+
 impl Deref for Message {
     type Target = [u8];
 
@@ -57,6 +66,12 @@ impl PartialEq<str> for Message {
 
 impl PartialEq<&str> for Message {
     fn eq(&self, text: &&str) -> bool {
+        *self == **text
+    }
+}
+
+impl PartialEq<String> for Message {
+    fn eq(&self, text: &String) -> bool {
         *self == **text
     }
 }
@@ -85,7 +100,14 @@ impl fmt::Debug for Message {
     }
 }
 
-/// One call of a handler, and what came of it. It compares with its line of text:
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// One call of a handler, and what came of it. It compares with its line of text, and `Debug` shows that
+/// line, so that a comparison that fails can be read. [`Callback`] and [`Returned`] list all of them.
 ///
 /// ```
 /// use switchboard::{Next, handler_fn, testing};
@@ -97,7 +119,7 @@ impl fmt::Debug for Message {
 ///     ["setup -> Continue", "handle \"hello\" -> Close", "finish done"]
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
     /// Which callback, with what.
@@ -106,7 +128,18 @@ pub struct Call {
     pub returned: Returned,
 }
 
-/// A callback of a handler, with what it was given.
+/// A callback of a handler, with what it was given. In the line of its [`Call`] it is the beginning:
+///
+/// | | the line begins with |
+/// |---|---|
+/// | `Setup` | `setup` |
+/// | `Handle` | `handle "hello"`, with bytes that are not ASCII as `\xc3` |
+/// | `Converse` | `handle` |
+/// | `Idle` | `idle` |
+/// | `Rejected` | `rejected (frame longer than the maximum of 80 bytes)`: the error's text |
+/// | `HalfClosed` | `half_closed` |
+/// | `Draining` | `draining` |
+/// | `Finish` | `finish peer-eof`, `finish handler-err: as told`: the reason's text |
 ///
 /// ```
 /// use switchboard::testing::{self, Callback};
@@ -139,7 +172,16 @@ pub enum Callback {
     Finish(CloseReason),
 }
 
-/// What came of a call: what a callback returned, as far as it can be compared.
+/// What came of a call: what a callback returned, as far as it can be compared. In the line of its
+/// [`Call`] it is the end:
+///
+/// | | the line ends with |
+/// |---|---|
+/// | `Continue`, `Close`, `Abort`, `HalfClose`, `Switch`, `StopServer` | ` -> Continue` and so on |
+/// | `Pause` | ` -> Pause(10s)` |
+/// | `Nothing` | nothing: `finish done` is the whole line |
+/// | `Error` | ` -> Error: as told` |
+/// | `Panic` | ` -> Panic` |
 ///
 /// ```
 /// use switchboard::testing::{self, Returned};
@@ -194,6 +236,13 @@ impl Returned {
     }
 }
 
+/// Its line, quoted as the text that it is compared with.
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
 /// One line: `handle "hello" -> Continue`, `finish peer-eof`.
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,5 +274,15 @@ impl PartialEq<str> for Call {
 impl PartialEq<&str> for Call {
     fn eq(&self, line: &&str) -> bool {
         *self == **line
+    }
+}
+
+/// Calls, as a person reads them.
+pub(super) struct Lines<'a>(pub(super) &'a [Call]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("; "))
     }
 }

@@ -1,6 +1,7 @@
 //! A client in memory: what a peer can do, and what a test can see of it.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::event::Stats;
 use crate::peer::Address;
 use crate::reason::CloseReason;
 use crate::sys::memory::ServerSide;
-use crate::testing::call::{Call, Message};
+use crate::testing::call::{Call, Lines, Message};
 use crate::testing::step::Step;
 use crate::testing::world::{Other, Way, World};
 
@@ -17,7 +18,8 @@ use crate::testing::world::{Other, Way, World};
 /// the call returns.
 ///
 /// It reads everything at once, unless it was told otherwise, and closes when it has read the end of what
-/// the server sends, as most clients do; not after [`Next::HalfClose`](crate::Next::HalfClose).
+/// the server sends, as most clients do; not after [`Next::HalfClose`](crate::Next::HalfClose). Dropping it
+/// leaves the connection open, as that of a peer who falls silent: [`close`](Client::close) it first.
 ///
 /// ```
 /// use switchboard::testing::{MemoryServer, Step};
@@ -160,7 +162,8 @@ impl Client {
     /// A wait that no step ends takes as long as the server's timeout allows: the clock moves there.
     ///
     /// # Panics
-    /// A handler waits for what never comes, and has no timeout.
+    /// A handler waits for what never comes, and has no timeout; or a step is for streams alone, and this
+    /// client sends datagrams.
     pub fn play(&mut self, steps: impl IntoIterator<Item = Step>) {
         self.world.play(&self.other, steps);
     }
@@ -177,8 +180,12 @@ impl Client {
     /// client.half_close();
     /// assert_eq!(client.close_reason(), Some(CloseReason::PeerEof));
     /// ```
+    ///
+    /// # Panics
+    /// It sends datagrams.
+    #[track_caller]
     pub fn half_close(&mut self) {
-        self.play([Step::HalfClose]);
+        self.on_a_stream("half_close", Step::HalfClose);
     }
 
     /// Closes: it sends no more, and receives no more.
@@ -194,8 +201,12 @@ impl Client {
     /// client.send("lost");
     /// assert_eq!(client.close_reason(), Some(CloseReason::PeerEof));
     /// ```
+    ///
+    /// # Panics
+    /// It sends datagrams.
+    #[track_caller]
     pub fn close(&mut self) {
-        self.play([Step::Close]);
+        self.on_a_stream("close", Step::Close);
     }
 
     /// Resets the connection.
@@ -210,8 +221,12 @@ impl Client {
     /// client.reset();
     /// assert_eq!(client.close_reason(), Some(CloseReason::PeerReset));
     /// ```
+    ///
+    /// # Panics
+    /// It sends datagrams.
+    #[track_caller]
     pub fn reset(&mut self) {
-        self.play([Step::Reset]);
+        self.on_a_stream("reset", Step::Reset);
     }
 
     /// Reads no more: what is sent to it piles up in the server.
@@ -229,8 +244,12 @@ impl Client {
     /// client.advance(Duration::from_secs(30));
     /// assert_eq!(client.close_reason(), Some(CloseReason::SlowWrite));
     /// ```
+    ///
+    /// # Panics
+    /// It sends datagrams.
+    #[track_caller]
     pub fn stop_reading(&mut self) {
-        self.play([Step::ReadOnly(0)]);
+        self.on_a_stream("stop_reading", Step::ReadOnly(0));
     }
 
     /// Reads everything again.
@@ -248,11 +267,25 @@ impl Client {
     /// client.read_on();
     /// assert_eq!(client.received(), "hello");
     /// ```
+    ///
+    /// # Panics
+    /// It sends datagrams.
+    #[track_caller]
     pub fn read_on(&mut self) {
-        self.play([Step::ReadOn]);
+        self.on_a_stream("read_on", Step::ReadOn);
     }
 
-    /// Moves the clock of the server on, and fires what falls due on the way, in order.
+    /// Does what only the peer at the end of a stream can do.
+    #[track_caller]
+    fn on_a_stream(&mut self, method: &str, step: Step) {
+        let Way::Stream(_) = self.other.way else {
+            panic!("Client::{method} is for streams, not for datagrams")
+        };
+        self.play([step]);
+    }
+
+    /// Moves the clock of the server on, and fires what falls due on the way, in order. Deadlines one
+    /// behind another take a millisecond more each; see [`MemoryServer::advance`](super::MemoryServer::advance).
     ///
     /// ```
     /// use std::time::Duration;
@@ -395,6 +428,10 @@ impl Client {
     }
 }
 
+/// A test may look at it behind a panic that it caught, and at whatever its handler had come to.
+impl UnwindSafe for Client {}
+impl RefUnwindSafe for Client {}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
@@ -403,15 +440,5 @@ impl fmt::Debug for Client {
             .field("close_reason", &self.close_reason())
             .field("calls", &self.calls())
             .finish_non_exhaustive()
-    }
-}
-
-/// Calls, as a person reads them.
-struct Lines<'a>(&'a [Call]);
-
-impl fmt::Display for Lines<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        f.write_str(&lines.join("; "))
     }
 }

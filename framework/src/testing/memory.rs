@@ -1,6 +1,7 @@
 //! A server in memory: a user's own server, with everything but its sockets and threads.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,10 @@ use crate::testing::world::World;
 /// moves when the test says so.
 ///
 /// Give it the very [`Server`] that `main` serves: framing, limits and timeouts are then tested as well.
-/// The addresses that it was told are never opened, and the concurrency is not used: everything runs on
-/// the thread of the test. It is cheap to clone; clones are the same server.
+/// The addresses that it was told are never opened; but they say who can come: a server that was told
+/// none has a TCP listener, and one that was told [`udp`](Server::udp) alone has no listener to
+/// [`connect`](MemoryServer::connect) to. The concurrency is not used: everything runs on the thread of the
+/// test. It is cheap to clone; clones are the same server.
 ///
 /// ```
 /// use std::sync::{Arc, Mutex};
@@ -247,7 +250,9 @@ impl MemoryServer {
     }
 
     /// Drains the server to its end: where it would wait the clock moves on, up to `within` and a
-    /// little more.
+    /// little more. Without any patience ([`Duration::ZERO`]) nobody is told: handlers are not asked by
+    /// [`draining`](crate::Handler::draining), and whoever is there ends with
+    /// [`CloseReason::Forced`](crate::CloseReason::Forced).
     ///
     /// ```
     /// use std::time::Duration;
@@ -291,6 +296,10 @@ impl MemoryServer {
         self.world.engine.stats()
     }
 }
+
+/// As of a [`Client`].
+impl UnwindSafe for MemoryServer {}
+impl RefUnwindSafe for MemoryServer {}
 
 impl fmt::Debug for MemoryServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -143,7 +143,13 @@
 //! - **The kernel's buffers.** What a client does not read waits in the server at once; a kernel holds
 //!   some megabytes of it first. What was sent before a reset has arrived; on a network it may be lost.
 //! - **The system's refusals.** There is no shortage of descriptors, no port that is taken, no option of a
-//!   socket. Datagrams are neither lost nor reordered.
+//!   socket. Datagrams are neither lost nor reordered, and whoever receives them is never slow: what a
+//!   [`Group`](crate::Group) does about a member that does not read shows over streams alone.
+//! - **The last word.** A group's [`last_word`](crate::GroupRules::last_word) leaves if the member's
+//!   socket takes it at that moment. That of a client in memory which has stopped reading never does.
+//! - **The server's handle.** A [`MemoryServer`] is no [`ServerHandle`](crate::ServerHandle): neither
+//!   `suspend` and `resume`, nor limits that change, nor [`serve_one`](crate::BoundServer::serve_one).
+//!   (What `on_tick` is handed is one, of this very server.)
 //!
 //! A test in memory says what a handler does; let a few tests on a [`TestServer`] say that the whole thing
 //! runs.
