@@ -84,7 +84,7 @@
 //! are no message.
 //!
 //! **What tests it** is the module [`testing`]: a handler driven in memory, with a clock that the test
-//! moves; a real server that must leave nothing behind; peers that misbehave.
+//! moves; a real server whose end is checked; peers that misbehave.
 //!
 //! **What there is to read** is the [`guide`]: [what is promised](guide::promises), and which tests prove
 //! it; and [coming from Python's `socketserver`](guide::socketserver).

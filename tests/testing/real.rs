@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use switchboard::testing::{End, TestServer, bad};
 use switchboard::{CloseReason, Concurrency, Framing, Next, Server, handler_fn};
 
-use crate::harness::{Gate, Journal, Script};
+use crate::harness::{Gate, Journal, Script, socket_path};
 use crate::in_a_process_of_its_own;
 
 const WITHIN: Duration = Duration::from_secs(10);
@@ -37,6 +37,28 @@ fn it_listens_somewhere_and_its_clients_have_deadlines() {
     datagrams.send(b"hello").expect("sent");
     assert_eq!(datagrams.recv(&mut reply).expect("a reply"), 5);
     assert_eq!(&reply[..5], b"HELLO");
+}
+
+#[test]
+fn it_is_reached_over_unix_sockets_too_by_a_path_or_an_abstract_name() {
+    for (stream, gram) in [
+        (socket_path("real"), socket_path("real")),
+        ("@switchboard-real-stream".into(), "@switchboard-real-gram".into()),
+    ] {
+        let server = TestServer::spawn(upper().tcp("127.0.0.1:0").unix(stream).unixgram(gram));
+        let mut client = server.connect_unix();
+        client.write_all(b"hello\n").expect("sent");
+        let mut reply = [0; 6];
+        client.read_exact(&mut reply).expect("a reply");
+        assert_eq!(&reply, b"HELLO\n");
+        assert!(client.read_timeout().expect("an option").is_some());
+
+        let datagrams = server.correspond_unix();
+        datagrams.send(b"hello").expect("sent");
+        assert_eq!(datagrams.recv(&mut reply).expect("a reply"), 5);
+        assert_eq!(&reply[..5], b"HELLO");
+        assert!(datagrams.read_timeout().expect("an option").is_some());
+    }
 }
 
 #[test]

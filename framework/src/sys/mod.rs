@@ -23,7 +23,9 @@ pub(crate) mod limits;
 pub(crate) mod thread;
 
 pub(crate) use std::os::fd::{BorrowedFd, OwnedFd};
-pub(crate) use std::os::unix::net::{UnixDatagram, UnixListener};
+pub(crate) use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+pub(crate) use unix::{connect_unix, correspond_unix};
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("switchboard runs on Linux only for now: sys/ is written on epoll and eventfd");

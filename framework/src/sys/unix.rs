@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, Stat};
 use rustix::io::Errno;
@@ -137,6 +139,31 @@ impl Replacing {
         rustix::net::bind(&fd, &SocketAddrUnix::new_abstract_name(name.as_bytes())?)?;
         Ok(Self(fd))
     }
+}
+
+/// A client of the stream listener with this name, with this patience for everything.
+pub(crate) fn connect_unix(name: &UnixName, patience: Duration) -> io::Result<UnixStream> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let client = UnixStream::from(socket);
+    client.set_read_timeout(Some(patience))?;
+    // It is that of `connect` as well, should the queue be full.
+    client.set_write_timeout(Some(patience))?;
+    rustix::net::connect(&client, &to_system(name)?)?;
+    Ok(client)
+}
+
+/// A socket with a name of its own that talks to the datagram socket with this one, with this patience for
+/// everything.
+pub(crate) fn correspond_unix(name: &UnixName, patience: Duration) -> io::Result<UnixDatagram> {
+    let client = UnixDatagram::from(datagram_socket()?);
+    client.set_nonblocking(false)?;
+    client.set_read_timeout(Some(patience))?;
+    client.set_write_timeout(Some(patience))?;
+    // The system chooses an abstract name: whoever has none hears no answer.
+    rustix::net::bind(&client, &SocketAddrUnix::new_unnamed())?;
+    rustix::net::connect(&client, &to_system(name)?)?;
+    Ok(client)
 }
 
 fn datagram_socket() -> io::Result<OwnedFd> {

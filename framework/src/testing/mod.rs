@@ -128,7 +128,8 @@
 //!
 //! # On a real server
 //!
-//! A [`TestServer`] listens on a free port, on threads of its own, under the concurrency of your choice.
+//! A [`TestServer`] listens on a free port, on threads of its own, under the concurrency of your choice;
+//! it connects clients to itself, over TCP, UDP and Unix sockets.
 //! When the test ends it is drained, and the test fails if that does not work, or if the numbers of its
 //! [`Stats`](crate::Stats) do not add up. [`bad`] has peers that misbehave, to be let loose on it: what
 //! they find is how your limits and timeouts hold on a real network.

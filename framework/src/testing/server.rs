@@ -1,4 +1,4 @@
-//! A real server for a test: it listens somewhere, ends with the test, and must have left nothing behind.
+//! A real server for a test: it listens somewhere, ends with the test, and its end is checked.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::tick;
 
 use crate::event::Stats;
+use crate::peer::{Address, UnixName};
 use crate::server::{Server, ServerHandle};
+use crate::sys::{UnixDatagram, UnixStream, connect_unix, correspond_unix};
 
 /// How long anything is waited for that is bound to come. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +26,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// for has a deadline of 10 s.
 ///
 /// When it is dropped it is drained, and the test fails if somebody had to be forced to end, or if its
-/// numbers do not add up. It is a [`ServerHandle`] as well.
+/// numbers do not add up: what was accepted, begun or received has ended for a reason. That nothing of the
+/// process leaked, descriptors or threads, only [`spawn_alone`](TestServer::spawn_alone) looks at. It is a
+/// [`ServerHandle`] as well.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -182,6 +186,82 @@ impl TestServer {
             Ok(socket)
         });
         socket.unwrap_or_else(|error| panic!("no socket for {addr}: {error}"))
+    }
+
+    /// Connects to its first listener for Unix streams. Reads and writes fail after 10 s.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use switchboard::testing::TestServer;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| {
+    ///     handler_fn(|message, cx| {
+    ///         cx.send(message);
+    ///         Ok(Next::Close)
+    ///     })
+    /// });
+    /// // An abstract name: no file is made.
+    /// let name = format!("@connect-{}", std::process::id());
+    /// let server = TestServer::spawn(server.unix(name));
+    /// let mut client = server.connect_unix();
+    /// client.write_all(b"hello")?;
+    /// let mut replies = String::new();
+    /// client.read_to_string(&mut replies)?;
+    /// assert_eq!(replies, "hello");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// It has none, or the connection is refused.
+    #[must_use]
+    #[track_caller]
+    pub fn connect_unix(&self) -> UnixStream {
+        let name = self.first_unix(Kind::Streams);
+        let connected = connect_unix(name, PATIENCE);
+        connected.unwrap_or_else(|error| panic!("no connection to {name}: {error}"))
+    }
+
+    /// A socket that talks to its first listener for Unix datagrams alone, under an abstract name of its
+    /// own, so that it is answered. Receiving fails after 10 s.
+    ///
+    /// ```
+    /// use switchboard::testing::TestServer;
+    /// use switchboard::{Next, Server, handler_fn};
+    ///
+    /// let server = Server::new(|_peer| {
+    ///     handler_fn(|message, cx| {
+    ///         cx.send(message);
+    ///         Ok(Next::Continue)
+    ///     })
+    /// });
+    /// let name = format!("@correspond-{}", std::process::id());
+    /// let server = TestServer::spawn(server.unixgram(name));
+    /// let socket = server.correspond_unix();
+    /// socket.send(b"hello")?;
+    /// assert_eq!(socket.recv(&mut [0; 64])?, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// It has none, or the system has no socket left.
+    #[must_use]
+    #[track_caller]
+    pub fn correspond_unix(&self) -> UnixDatagram {
+        let name = self.first_unix(Kind::Datagrams);
+        let socket = correspond_unix(name, PATIENCE);
+        socket.unwrap_or_else(|error| panic!("no socket for {name}: {error}"))
+    }
+
+    #[track_caller]
+    fn first_unix(&self, kind: Kind) -> &UnixName {
+        let name = self.addresses().iter().find_map(|address| match (kind, address) {
+            (Kind::Streams, Address::Unix(name)) | (Kind::Datagrams, Address::UnixGram(name)) => {
+                Some(name)
+            }
+            _ => None,
+        });
+        name.unwrap_or_else(|| panic!("nothing that fits among {:?}", self.addresses()))
     }
 
     #[track_caller]
