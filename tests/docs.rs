@@ -190,6 +190,7 @@ impl Crate {
 fn declared(file: &Page) -> Vec<Item> {
     let (mut items, mut docs) = (Vec::new(), String::new());
     let mut block: Option<(String, bool)> = None;
+    let mut in_attribute = false;
     for (number, line) in (1..).zip(file.text.lines()) {
         let (text, inside) = (line.trim_start(), line.starts_with("    "));
         if let Some(doc) = text.strip_prefix("///") {
@@ -197,7 +198,10 @@ fn declared(file: &Page) -> Vec<Item> {
             docs.push('\n');
             continue;
         }
-        if text.starts_with("#[") || text.starts_with("//") {
+        // An attribute of several lines ends with a line of its own.
+        if in_attribute || text.starts_with("#[") || text.starts_with("//") {
+            let begins = text.starts_with("#[") && !text.ends_with(']');
+            in_attribute = begins || (in_attribute && text != ")]");
             continue;
         }
         let is_member = inside && !line.starts_with("     ");

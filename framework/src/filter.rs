@@ -30,6 +30,7 @@ pub enum Verdict {
     /// Turn it away without a word.
     Reject,
     /// Turn it away with these bytes, as they are: no framing is put around them.
+    /// [`Verdict::reject_with`] makes one of any bytes or text.
     RejectWith(Arc<[u8]>),
 }
 

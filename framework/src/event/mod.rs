@@ -26,7 +26,17 @@ pub(crate) use stats::Counters;
 /// [`Peer`] and by the listener's [`Address`]. What begins ends exactly once: a listener, a connection, a
 /// session, a drain. (A connection whose handler never returns does not end; [`Event::Stuck`] names it.)
 ///
-/// `Display` writes one line, as it stands in the log; [`Event::name`] is one word for the kind.
+/// `Display` writes one line, as it stands in the log; [`Event::name`] is one word for the kind. The line's
+/// level, under the target `switchboard`, is:
+///
+/// | level | events |
+/// |---|---|
+/// | error | `ListenerFailed`, `ThreadFailed`, `PollFailed`, `TickPanicked`, `ObserverPanicked`; an end by a panic |
+/// | warn | `DescriptorsShort`, `SmallReceiveBuffer`, `Full`, `Stuck`, `TickStuck`, `ReplyWithheld`, `AcceptFailed` of a listener that rests, `DatagramDropped`; an end by an error of the handler, or one that a drain forced |
+/// | info | `DescriptorsRaised`, `ListenerStarted`, `Suspended`, `Resumed`, `Draining`, `Drained`; any other end |
+/// | debug | `ConnectionOpened`, `SessionBegun`, `ListenerStopped`, `ReceiveFailed`, `ReplyFailed`, `WorkerReplaced`, `SharingChanged`, `AcceptFailed` of one connection, `DatagramDropped` behind its session; an end by a peer's reset, or by an error under [`quiet_errors`](crate::Server::quiet_errors) |
+///
+/// An end is `ConnectionClosed`, `SessionEnded` or `DatagramFailed`.
 ///
 /// ```
 /// use switchboard::{Address, Event};

@@ -55,6 +55,11 @@ use crate::event::{Counters, Event};
 ///     .observer(|event: &Event<'_>| eprintln!("{event}"));
 /// # let _ = server;
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an `Observer`",
+    note = "a closure is one if its argument's type is written out, `|event: &Event<'_>| ...`, and if it is \
+            `Fn`, `Send` and `Sync`"
+)]
 pub trait Observer: Send + Sync + 'static {
     /// Something has happened.
     fn event(&self, event: &Event<'_>);

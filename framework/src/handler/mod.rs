@@ -161,6 +161,10 @@ use crate::reason::CloseReason;
 /// # Not guaranteed
 /// Which thread runs a callback: it may be another one each time. Values that do not leave their thread
 /// belong into the callback, not into the handler.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `Handler`",
+    note = "a closure becomes one by `handler_fn(|message, cx| ...)`; a type implements `Handler`"
+)]
 pub trait Handler: Send + 'static {
     /// The peer is there; nothing of it has been read. What is sent here arrives first.
     ///

@@ -75,6 +75,11 @@ use crate::reason::CloseReason;
 /// assert_eq!(client.received(), "go on. 10 bytes");
 /// assert_eq!(total.load(Ordering::Relaxed), 10);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `StreamHandler`",
+    note = "a closure is none: a conversation is a type that implements `StreamHandler`; for a message at a \
+            time there are `Server::new` and `handler_fn(|message, cx| ...)`"
+)]
 pub trait StreamHandler: Send + 'static {
     /// The peer is there; nothing of it has been read. The server may speak first here.
     ///
