@@ -187,7 +187,9 @@
 //! worker takes over, at once if the handler says so by [`Context::block`], else some milliseconds later.
 //!
 //! Not promised under [`Inline`](crate::Concurrency::Inline), and not when all workers of a pool are blocked: messages wait then, bounded, while accepting,
-//! limits, timers and a drain go on.
+//! limits, timers and a drain go on. Nor for datagrams under [`Threads`](crate::Concurrency::Threads) while all
+//! connections that may be are there: one thread is left for all of them then, and a handler of a datagram that blocks
+//! holds up the others' datagrams.
 //!
 //! | in | claim | modes | over |
 //! |---|---|---|---|
