@@ -5,17 +5,17 @@ use std::io;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
-use switchboard::{Next, Stats};
+use switchboard::{Listen, Next, Stats};
 
-use crate::harness::{Client, Journal, On, PATIENCE, Script, eventually};
-use crate::row::{DATAGRAMS, EVERY, Row, UDP, acceptors};
+use crate::harness::{Client, Journal, On, PATIENCE, Running, Script, eventually, socket_path};
+use crate::row::{DATAGRAMS, EVERY, Row, UNIXGRAM, acceptors};
 use crate::uneven::{empty_datagram, too_long};
 
 pub(crate) const ROWS: &[Row] = &[
     acceptors(
         "111",
         "What waits for a peer's handler is bounded, the rest counted",
-        (EVERY, UDP),
+        (EVERY, DATAGRAMS),
         bounded_inbox,
     ),
     acceptors("112", "An empty datagram is data", (EVERY, DATAGRAMS), empty_datagram),
@@ -28,6 +28,12 @@ pub(crate) const ROWS: &[Row] = &[
         "A reply that cannot be sent ends its session alone",
         (EVERY, DATAGRAMS),
         unsendable,
+    ),
+    acceptors(
+        "117",
+        "A reply that the system refuses is counted, and ends nothing",
+        (EVERY, UNIXGRAM),
+        refused,
     ),
 ];
 
@@ -123,4 +129,25 @@ fn unsendable(on: On) {
     assert_eq!(client.ask("x"), "before");
     assert_eq!(bystander.ask("x"), "before");
     assert_eq!(journal.count("setup"), 3);
+}
+
+fn refused(on: On) {
+    let journal = Journal::default();
+    let script = Script::new(&journal).handle(|message, cx| {
+        cx.send("before");
+        if message == b"long" {
+            cx.send(vec![b'x'; 60_000]);
+        }
+        Ok(Next::Continue)
+    });
+    // EMSGSIZE: it is longer than the send buffer.
+    let listen = Listen::unixgram(socket_path("refused"));
+    let listen =
+        listen.configure(|socket| socket2::SockRef::from(&socket).set_send_buffer_size(10_000));
+    let server = Running::of(script.server().concurrency(on.concurrency).listen(listen));
+    let mut client = server.client();
+    assert_eq!(client.ask("long"), "before");
+    eventually("it is counted", || server.stats().replies_failed == 1);
+    assert_eq!(client.ask("x"), "before");
+    assert_eq!(journal.count("setup"), 1, "the session goes on");
 }

@@ -1,14 +1,16 @@
 //! Acceptors: stopping (75 to 86): in order, in time, and whoever asks for it.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::io::{self, BufRead, Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 use parking_lot::Mutex;
-use switchboard::{Event, Next, Server, ServerHandle, Stream, StreamHandler};
+use switchboard::{Address, Event, Next, Server, ServerHandle, Stream, StreamHandler};
 
 use crate::harness::{Client, Gate, Journal, On, PATIENCE, Running, Script, alone, eventually};
 use crate::row::{ALL, EVERY, Row, SEVERAL, STREAMS, acceptors};
@@ -130,6 +132,14 @@ fn goodbye(on: On) {
     assert!(report.took < Duration::from_secs(5), "it ends as they end: {report}");
 }
 
+/// As fast as other frameworks are asked to be.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// A machine that is busy is slow now and then; a server that waits for something is slow each time.
+fn best_of_three(took: impl Fn() -> Duration) -> Duration {
+    (0..3).map(|_| took()).min().expect("three of them")
+}
+
 type Talk = fn(&mut Stream<'_>, &Journal) -> io::Result<Next>;
 
 /// A conversation by its `handle`.
@@ -148,27 +158,34 @@ fn talks(on: On, journal: &Journal, talk: Talk) -> Running {
 }
 
 fn blocked_read(on: On) {
-    let journal = Journal::default();
-    let server = talks(on, &journal, |stream, journal| {
-        let mut line = String::new();
-        while stream.read_line(&mut line)? > 0 {
-            write!(stream, "heard {line}")?;
-            stream.flush()?;
-            journal.note("heard");
-            line.clear();
-        }
-        assert!(stream.is_draining());
-        writeln!(stream, "goodbye")?;
-        Ok(Next::Close)
+    let took = best_of_three(|| {
+        let journal = Journal::default();
+        let server = talks(on, &journal, |stream, journal| {
+            let mut line = String::new();
+            while stream.read_line(&mut line)? > 0 {
+                write!(stream, "heard {line}")?;
+                stream.flush()?;
+                journal.note("heard");
+                line.clear();
+            }
+            assert!(stream.is_draining());
+            journal.note("awake");
+            writeln!(stream, "goodbye")?;
+            Ok(Next::Close)
+        });
+        let mut client = server.client();
+        assert_eq!(client.ask("x"), "heard x");
+        journal.wait_for("heard");
+        let began = Instant::now();
+        server.begin_drain(PATIENCE);
+        journal.wait_for("awake");
+        let took = began.elapsed();
+        client.hears_only("goodbye\n");
+        let report = server.join();
+        assert_eq!((report.told, report.forced), (1, 0), "{report}");
+        took
     });
-    let mut client = server.client();
-    assert_eq!(client.ask("x"), "heard x");
-    journal.wait_for("heard");
-    let began = Instant::now();
-    let report = server.drain(PATIENCE);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-    client.hears_only("goodbye\n");
-    assert_eq!((report.told, report.forced), (1, 0), "{report}");
+    assert!(took < AT_ONCE, "the best of three took {took:?}");
 }
 
 fn blocked_within(on: On) {
@@ -179,7 +196,8 @@ fn blocked_within(on: On) {
         journal.note("half");
         let mut rest = String::new();
         stream.read_line(&mut rest)?;
-        write!(stream, "got {rest}")?;
+        // It is not woken within its message; it can see it.
+        write!(stream, "got {rest}, draining: {}", stream.is_draining())?;
         Ok(Next::Continue)
     });
     let mut client = server.client();
@@ -187,9 +205,9 @@ fn blocked_within(on: On) {
     journal.wait_for("half");
     server.begin_drain(PATIENCE);
     client.send_bytes(b"the other half\n");
-    client.hears_only("got the other half\n");
+    client.hears_only("got the other half\n, draining: true");
     let report = server.join();
-    assert_eq!((report.forced, report.stuck), (0, 0), "{report}");
+    assert_eq!((report.told, report.forced, report.stuck), (1, 0, 0), "{report}");
 }
 
 fn blocked_write(on: On) {
@@ -199,6 +217,7 @@ fn blocked_write(on: On) {
         let mut line = String::new();
         stream.read_line(&mut line)?;
         stream.write_all(&vec![0; SIZE])?;
+        assert!(stream.is_draining(), "it is told");
         Ok(Next::Close)
     });
     let mut client = server.client();
@@ -208,7 +227,16 @@ fn blocked_write(on: On) {
     server.begin_drain(PATIENCE);
     assert_eq!(client.rest().expect("an orderly end").len(), SIZE);
     let report = server.join();
-    assert_eq!((report.forced, report.stuck), (0, 0), "{report}");
+    assert_eq!((report.completed, report.forced, report.stuck), (1, 0, 0), "{report}");
+}
+
+/// Whether somebody gets in. (Over TCP a drain answers newcomers nothing until it ends, so that whoever is on
+/// the way gets in; over Unix sockets they are refused.)
+fn lets_in(address: &Address) -> bool {
+    match address.socket_addr() {
+        Some(addr) => TcpStream::connect_timeout(&addr, Duration::from_millis(50)).is_ok(),
+        None => Client::try_of(address).is_ok(),
+    }
 }
 
 fn modes(on: On) {
@@ -218,17 +246,34 @@ fn modes(on: On) {
         assert_eq!(client.ask("x"), "X");
         (server, client)
     };
-    let (now, mut client) = server();
-    let began = Instant::now();
-    assert_eq!(now.stop().forced, 1);
-    assert!(began.elapsed() < Duration::from_secs(1), "now is now: {:?}", began.elapsed());
-    assert!(on.is_datagram() || client.is_cut_off());
+    let now = best_of_three(|| {
+        let (now, mut client) = server();
+        let began = Instant::now();
+        assert_eq!(now.stop().forced, 1);
+        let took = began.elapsed();
+        assert!(on.is_datagram() || client.is_cut_off());
+        took
+    });
+    assert!(now < AT_ONCE, "now is now: the best of three took {now:?}");
 
-    let (at_deadline, _client) = server();
-    let (began, within) = (Instant::now(), Duration::from_millis(200));
-    assert_eq!(at_deadline.drain(within).forced, 1);
-    let took = began.elapsed();
-    assert!(took >= within && took < Duration::from_secs(2), "{took:?}");
+    let within = Duration::from_millis(400);
+    let closed = Cell::new(Duration::MAX);
+    let late = best_of_three(|| {
+        let (at_deadline, _client) = server();
+        let began = Instant::now();
+        at_deadline.begin_drain(within);
+        // Only the listeners of connections refuse anybody.
+        if !on.is_datagram() {
+            eventually("nobody is let in any more", || !lets_in(at_deadline.address()));
+            closed.set(closed.get().min(began.elapsed()));
+        }
+        assert_eq!(at_deadline.join().forced, 1);
+        let took = began.elapsed();
+        assert!(took >= within, "{took:?}");
+        took - within
+    });
+    assert!(late < AT_ONCE, "the best of three came {late:?} after the deadline");
+    assert!(on.is_datagram() || closed.get() < within, "not meanwhile: {:?}", closed.get());
 
     let (unlimited, client) = server();
     unlimited.begin_drain(Duration::from_secs(3600));

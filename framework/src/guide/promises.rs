@@ -92,13 +92,13 @@
 //! | `tests/writes.rs` | `a_remote_never_blocks_and_overflow_disconnects_by_default` | inline threads pool | tcp unix |
 //! | `tests/writes.rs` | `overflow_may_drop_the_oldest` | inline threads pool | tcp unix |
 //! | `tests/datagrams.rs` | `a_thousand_peers_hold_no_more_sessions_than_allowed` | inline threads pool | udp unixgram |
-//! | `tests/PORTED.md` | What waits for a peer's handler is bounded, the rest counted | inline threads pool | udp |
+//! | `tests/PORTED.md` | What waits for a peer's handler is bounded, the rest counted | inline threads pool | udp unixgram |
 //! | `tests/framing.rs` | `a_large_message_announced_and_never_sent_takes_no_memory` | inline threads pool | tcp unix |
 //! | `tests/next.rs` | `handlers_that_give_way_to_one_another_for_ever_are_ended` | inline threads pool | tcp unix udp unixgram |
 //! | `tests/lifecycle.rs` | `a_stuck_handler_is_named_and_the_drain_returns` | threads pool | tcp unix udp unixgram |
 //! | `tests/limits.rs` | `limits_changed_at_random_under_load_are_never_exceeded` | inline threads pool | tcp |
 //! | `tests/resources.rs` | `a_server_leaves_nothing_behind` | inline threads pool | tcp unix udp unixgram |
-//! | `tests/PORTED.md` | Twenty thousand short connections do not grow the process | inline threads pool | tcp |
+//! | `tests/PORTED.md` | A hundred thousand short connections do not grow the process | inline threads pool | tcp |
 //!
 //! # 5. A bad peer costs itself
 //!
