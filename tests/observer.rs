@@ -10,7 +10,7 @@ use harness::{Gate, Journal, On, PATIENCE, Running, Script, eventually, matrix};
 use parking_lot::Mutex;
 use switchboard::{
     Address, ConnectionId, ErrorKind, Event, Listen, Next, Observer, Overflow, Peer, Remote,
-    SendError, ServerHandle, Traffic,
+    SendError, ServerHandle, ServerStage, Traffic,
 };
 
 matrix! {
@@ -491,6 +491,7 @@ fn a_drain_is_told_to_everybody_before_it_can_end(on: On) {
         server.begin_drain(Duration::ZERO);
         server.drain(Duration::ZERO);
         assert!(recorder.named(&["draining", "drained"]).is_empty(), "{:?}", recorder.all());
+        assert_eq!(server.status().stage, ServerStage::Serving, "it has not begun");
         assert_eq!(server.suspend().expect_err("it is drained").kind(), ErrorKind::Over);
         gate.open();
     });
